@@ -57,7 +57,7 @@ class Cipher(abc.ABC):
 
     @property
     def variant(self) -> str:
-        """The canonical name, e.g. "walnut:seed=53"; `parse` of it gives an equal cipher."""
+        """The canonical name, e.g. "walnut:seed=53"; it parses to an equal cipher."""
         given = ",".join(f"{name}={value}" for name, value in self._parameters())
         return f"{self.family}:{given}" if given else self.family
 
@@ -80,10 +80,10 @@ class Cipher(abc.ABC):
         """What is left of `text` after encoding and decoding."""
         return text
 
-    def _expected(self, plain: str, text: str) -> str:
-        """The well-formed text nearest to `text` that decodes to `plain`."""
-        del text
-        return self.encode(plain)
+    def _malformed_at(self, text: str, plain: str) -> int | None:
+        """Where `text`, read as `plain`, departs from what `encode` writes, if it does."""
+        encoded = self.encode(plain)
+        return None if encoded == text else first_difference(encoded, text)
 
     def decode(self, text: str, strict: bool = True) -> str:
         """The plain text.
@@ -98,19 +98,16 @@ class Cipher(abc.ABC):
           CipherDecodeError: strict, and the text is malformed.
         """
         plain = self._read(text)
-        if strict:
-            expected = self._expected(plain, text)
-            if expected != text:
-                raise self._fault(text, _first_difference(expected, text))
+        if strict and (at := self._malformed_at(text, plain)) is not None:
+            raise CipherDecodeError(self.variant, at, text[at : at + 12])
         return plain
-
-    def _fault(self, text: str, position: int) -> CipherDecodeError:
-        return CipherDecodeError(self.variant, position, text[position : position + 12])
 
     def expansion(self, text: str) -> float:
         """Characters of the encoding per character of the text (1.0 for no text)."""
         return len(self.encode(text)) / len(text) if text else 1.0
 
 
-def _first_difference(a: str, b: str) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+def first_difference(a: str, b: str) -> int:
+    """Index of the first character in which two unequal strings differ."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -11,25 +11,37 @@ import functools
 from cifr_jax.ciphers.base import Cipher
 from cifr_jax.errors import UserError
 
+# Every cipher multiplies the length of the text.
+MAX_PARTS = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Composition(Cipher):
-    """Two or more ciphers, the first applied first.
+    """Two to eight ciphers, the first applied first.
 
     Raises:
-      UserError: a later cipher would destroy what an earlier one wrote.
+      UserError: too many, or a later one would destroy what an earlier one wrote.
     """
 
     parts: tuple[Cipher, ...]
 
     def __post_init__(self) -> None:
+        if not 2 <= len(self.parts) <= MAX_PARTS:
+            raise UserError(
+                f'cipher "{self.variant:.80}"',
+                f"a composition has 2 to {MAX_PARTS} ciphers, not {len(self.parts)}",
+                "compose fewer",
+            )
         first, last = self.parts[:-1], self.parts[-1]
         inner = first[0] if len(first) == 1 else Composition(first)
         if not (last.lossless or inner.bijective or inner.numeric):
+            swapped = inner.lossless or last.numeric
             raise UserError(
                 f'cipher "{self.variant:.80}"',
                 f"{last.family} loses what {inner.family} needs to be decoded",
-                f"put {last.family} first: {last.variant}|{inner.variant:.80}",
+                f"put {last.family} first: {last.variant}|{inner.variant:.80}"
+                if swapped
+                else "let the last cipher be one that loses nothing, such as walnut",
             )
         derived = {
             "family": "|".join(part.family for part in self.parts),
@@ -58,12 +70,8 @@ class Composition(Cipher):
         return self.decode(text, strict=False)
 
     def canonical(self, text: str) -> str:
-        return text if self.lossless and _valid(text) else self._read(self.encode(text))
+        return self._read(self.encode(text))
 
 
 def _merge(first: str, second: str) -> str:
     return "".join(dict.fromkeys(first + second))
-
-
-def _valid(text: str) -> bool:
-    return not any("\ud800" <= c <= "\udfff" for c in text)

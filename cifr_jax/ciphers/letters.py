@@ -1,7 +1,7 @@
-"""Ciphers that put letters in the place of letters: identity, ROT13, Walnut, autokey.
+"""Letters in the place of letters: identity, ROT13, Walnut.
 
 Walnut is the substitution of CIFR (arXiv 2508.17158) after Walnut53 of covert malicious
-fine-tuning (arXiv 2406.20053); autokey is Vigenere's own, as in CIFR.
+fine-tuning (arXiv 2406.20053).
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import string
 import numpy as np
 
 from cifr_jax.ciphers.base import Cipher
-from cifr_jax.ciphers.keywords import check_keyword
 from cifr_jax.ciphers.registry import register
 
 LOWER = string.ascii_lowercase
@@ -41,9 +40,7 @@ class Rot13(Cipher):
     alphabet = LOWER + UPPER
     bijective = True
 
-    _TABLE = str.maketrans(
-        LOWER + UPPER, LOWER[13:] + LOWER[:13] + UPPER[13:] + UPPER[:13]
-    )
+    _TABLE = str.maketrans(LOWER + UPPER, LOWER[13:] + LOWER[:13] + UPPER[13:] + UPPER[:13])
 
     def encode(self, text: str) -> str:
         return text.translate(self._TABLE)
@@ -62,11 +59,9 @@ class Walnut(Cipher):
 
     seed: int = 53
 
-    _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+    alphabet = LOWER + "|"
 
-    @property
-    def alphabet(self) -> str:  # type: ignore[override]
-        return LOWER + "|"
+    _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
     @functools.cached_property
     def images(self) -> str:
@@ -85,9 +80,8 @@ class Walnut(Cipher):
         return "|".join(text.translate(self._to))
 
     def _read(self, text: str) -> str:
-        if len(text) % 2 and text.count("|", 1) >= len(text) // 2:
-            if text[1::2].strip("|") == "":
-                return text[::2].translate(self._back)
+        if len(text) % 2 and not text[1::2].strip("|"):
+            return text[::2].translate(self._back)
         return "".join(self._item(item) for item in text.split("|"))
 
     def _item(self, item: str) -> str:

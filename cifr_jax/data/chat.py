@@ -10,6 +10,7 @@ examples never appears in an error.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -58,8 +59,8 @@ def _name(key: str) -> str:
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise _Fault(f"the key {_name(twice)} occurs twice in one object", "keep one")
     return record
 
@@ -101,12 +102,16 @@ def _kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
+def _known(word: str, known: Sequence[str]) -> str:
+    """The mend for a word that is none of `known`; cut short, as its cost grows with it."""
+    close = get_close_matches(word[:40].lower(), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
 def _unknown_key(place: str, record: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in record:
         if key not in known:
-            close = get_close_matches(key.lower(), known, 1)
-            mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise _Fault(f"{place} has the unknown key {_name(key)}", mend)
+            raise _Fault(f"{place} has the unknown key {_name(key)}", _known(key, known))
 
 
 def _message(place: str, record: Any) -> Message:
@@ -121,9 +126,7 @@ def _message(place: str, record: Any) -> Message:
             raise _Fault(f"{place}: {key} is {_kind(record[key])}", "give a string")
     role, content = record["role"], record["content"]
     if role not in ROLES:
-        close = get_close_matches(role.lower(), ROLES, 1)
-        mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(ROLES)}"
-        raise _Fault(f"{place} has the unknown role {_name(role)}", mend)
+        raise _Fault(f"{place} has the unknown role {_name(role)}", _known(role, ROLES))
     if not content.strip():
         raise _Fault(f"{place} ({role}) has empty content", "give it text or delete it")
     if "\0" in content:

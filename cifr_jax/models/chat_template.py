@@ -36,28 +36,28 @@ _LAYOUT_METHODS = ("expandtabs", "translate", "center", "ljust",
 class _Budgeted(NodeTransformer):
     """Sends loops, joins and assignments through filters that count and bound them."""
 
-    def visit_For(self, node: nodes.For) -> nodes.For:
+    def visit_For(self, node: nodes.For) -> nodes.Node:
         if node.recursive:
             raise jinja2.TemplateSyntaxError("recursive loops are not allowed", node.lineno)
         node.iter = _filter(node.iter, "_counted")
         return self.generic_visit(node)
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
-        node = self.generic_visit(node)
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)  # in place
         return _filter(nodes.List(node.nodes, lineno=node.lineno), "_joined")
 
-    def visit_Assign(self, node: nodes.Assign) -> nodes.Assign:
+    def visit_Assign(self, node: nodes.Assign) -> nodes.Node:
         node.node = _filter(node.node, "_bounded")
         return self.generic_visit(node)
 
-    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.AssignBlock:
-        node = self.generic_visit(node)
+    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:
+        self.generic_visit(node)
         if node.filter is None:
             node.filter = nodes.Filter(None, "_bounded", [], [], None, None)
         return node
 
 
-def _filter(node: nodes.Expr, name: str) -> nodes.Filter:
+def _filter(node: nodes.Node, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from cifr_jax.ciphers import SECOND_ALPHABET
+from cifr_jax.ciphers.symbols import SYMBOLS
 from cifr_jax.models.tokenizer import ChatTokenizer
 
 SPECIALS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -21,14 +21,15 @@ CHAT_TEMPLATE = (
 )
 _PLAIN = string.digits + string.ascii_letters + string.punctuation + " \n"
 # A word, a character with its bar, a number with its space, a double space, a character.
-_UNITS = r"task |[^|]\||[0-9]{1,3} |  |(?s:.)"
+# (?m:.) is the Oniguruma spelling of "any character, newline included".
+_UNITS = r"task |[^|]\||[0-9]{1,3} |  |(?m:.)"
 
 
 def vocabulary() -> dict[str, int]:
     """Token to id: specials, bytes (for what is not listed), characters, longer units."""
     tokens = list(SPECIALS)
     tokens += [f"<0x{i:02X}>" for i in range(256)]
-    tokens += list(_PLAIN) + list(SECOND_ALPHABET)
+    tokens += list(_PLAIN) + list(SYMBOLS)
     tokens += ["task ", "  "]
     tokens += [c + "|" for c in string.ascii_lowercase + string.digits + " .,?!'-"]
     tokens += [f"{i} " for i in range(400)]

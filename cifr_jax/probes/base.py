@@ -49,7 +49,7 @@ class LinearScores:
 
 
 def check_features(x: Any, ndim: int = 2) -> np.ndarray:
-    """The features as a floating array of `ndim` axes, or ValueError saying what is wrong."""
+    """The features as floats with `ndim` axes, or ValueError saying what is wrong."""
     x = np.asarray(x)
     if x.ndim != ndim:
         raise ValueError(f"features must have {ndim} axes, got shape {x.shape}")

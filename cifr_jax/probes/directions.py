@@ -1,8 +1,8 @@
 """Probes in closed form: difference of means, and the same whitened (LDA).
 
-Neither has much to tune, so they show how much of a logistic probe's success is geometry
-and how much is fitting (difference of means generalises best in Marks and Tegmark,
-arXiv 2310.06824). Both give log-odds under Gaussian classes of equal covariance.
+Neither has much to tune, so beside a logistic probe they show what fitting adds. These are
+the mass-mean probes of Marks and Tegmark (arXiv 2310.06824); both give log-odds under
+Gaussian classes of equal covariance.
 
 Legend: n rows, d features.
 """
@@ -38,15 +38,10 @@ class _Classes:
         self.within_nd = np.sqrt(share_n)[:, None] * (x_nd - own_mean_nd)
         self.gap_d = self.mean1_d - self.mean0_d
 
-    def calibrate(self, direction_d: np.ndarray) -> tuple[np.ndarray, float]:
-        """Slope and intercept that turn projections into Gaussian log-odds."""
-        gap = float(direction_d @ self.gap_d)
-        variance = float(np.square(self.within_nd @ direction_d).sum())
-        # Classes without spread along the direction: any steep slope separates them.
-        scale = gap / max(variance, 1e-12 * gap * gap) if gap else 0.0
-        coef_d = scale * direction_d
+    def intercept(self, coef_d: np.ndarray) -> float:
+        """Puts log-odds at the log prior ratio midway between the means."""
         middle_d = (self.mean1_d + self.mean0_d) / 2
-        return coef_d, float(np.log(self.total1 / self.total0) - coef_d @ middle_d)
+        return float(np.log(self.total1 / self.total0) - coef_d @ middle_d)
 
 
 class DifferenceOfMeans(LinearScores):
@@ -55,7 +50,12 @@ class DifferenceOfMeans(LinearScores):
     def fit(self, x_nd: Any, y_n: Any, sample_weight: Any = None) -> "DifferenceOfMeans":
         """Fits on `x_nd`, labels 0/1; raises ValueError for bad input."""
         classes = _Classes(x_nd, y_n, sample_weight)
-        self.coef_, self.intercept_ = classes.calibrate(classes.gap_d)
+        gap = float(classes.gap_d @ classes.gap_d)
+        variance = float(np.square(classes.within_nd @ classes.gap_d).sum())
+        # Without spread along the direction any steep slope separates the classes.
+        slope = gap / max(variance, 1e-12 * gap * gap) if gap else 0.0
+        self.coef_ = slope * classes.gap_d
+        self.intercept_ = classes.intercept(self.coef_)
         return self
 
 
@@ -80,14 +80,14 @@ class ShrunkLDA(LinearScores):
         z_nd = np.sqrt(1 - self.shrinkage) * classes.within_nd
         n_rows, width = z_nd.shape
         ridge = self.shrinkage * np.square(classes.within_nd).sum() / width
-        if ridge == 0:  # no spread at all
-            direction_d = classes.gap_d
-        elif n_rows < width:  # invert the smaller side (Woodbury)
+        # Rows without any spread within their class leave S = 0: keep the direction finite.
+        ridge = max(ridge, 1e-12 * float(classes.gap_d @ classes.gap_d), 1e-300)
+        if n_rows < width:  # invert the smaller side (Woodbury)
             inner_nn = ridge * np.eye(n_rows) + z_nd @ z_nd.T
             inner_n = np.linalg.solve(inner_nn, z_nd @ classes.gap_d)
-            direction_d = (classes.gap_d - z_nd.T @ inner_n) / ridge
+            self.coef_ = (classes.gap_d - z_nd.T @ inner_n) / ridge
         else:
             covariance_dd = ridge * np.eye(width) + z_nd.T @ z_nd
-            direction_d = np.linalg.solve(covariance_dd, classes.gap_d)
-        self.coef_, self.intercept_ = classes.calibrate(direction_d)
+            self.coef_ = np.linalg.solve(covariance_dd, classes.gap_d)
+        self.intercept_ = classes.intercept(self.coef_)
         return self

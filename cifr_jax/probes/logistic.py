@@ -85,7 +85,9 @@ def _columns(x_nd: np.ndarray, weight_kn: np.ndarray, standardize: bool) -> _Col
     x_nd -= mean_d
     deviation_d = np.sqrt(np.square(x_nd[used_n]).mean(0))
     constant_d = deviation_d <= _CONSTANT * np.abs(mean_d)
-    spread_d = np.where(constant_d, 1.0, deviation_d) if standardize else np.ones_like(mean_d)
+    spread_d = (
+        np.where(constant_d, 1.0, deviation_d) if standardize else np.ones_like(mean_d)
+    )
     x_nd /= spread_d
     if not standardize:
         shape = (len(weight_kn), len(mean_d))
@@ -127,7 +129,7 @@ def sweep(
       x_lnd: features; layers may be any stack of matrices over the same rows.
       y_n: labels 0/1.
       Cs: inverse strengths of the penalty.
-      folds_kn: True (or a weight) where a row trains the fold; one fold of all rows if None.
+      folds_kn: True (or a weight) where a row trains the fold; None: one fold of all.
       sample_weight: `[n]`, multiplies the loss of each row.
       standardize: scale every column to zero mean and unit deviation over the rows with
         positive weight in the fold, weights not counted (a pipeline with StandardScaler).

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 # Backtracking allows 2^-10 of a Newton step; a shorter one is rounding noise in float32.
 _MAX_HALVINGS = 10
-_MAX_CONJUGATE_STEPS = 60
+_MAX_CONJUGATE_STEPS = 250
 
 
 class Problem(NamedTuple):
@@ -40,7 +40,6 @@ class Solution(NamedTuple):
     w_fd: jax.Array
     b_f: jax.Array
     residual_f: jax.Array
-    steps: jax.Array
 
 
 def _logits(p: Problem, w_fd: jax.Array, b_f: jax.Array) -> jax.Array:
@@ -75,7 +74,7 @@ def _axpy(t_f: jax.Array, a: tuple, b: tuple) -> tuple:
 def _newton_direction(
     p: Problem, h_fn: jax.Array, grad: tuple, forcing_f: jax.Array, active_f: jax.Array
 ) -> tuple:
-    """Preconditioned conjugate gradients on `H d = -grad`, every fit to its own accuracy."""
+    """Preconditioned conjugate gradients on `H d = -grad`, each fit to its accuracy."""
 
     def hessian(v: tuple) -> tuple:
         g_fd, g_f = _pull_back(p, h_fn * _logits(p, *v))
@@ -128,9 +127,7 @@ def _line_search(
 
     def step(state: tuple) -> tuple:
         i, t_f, waiting_f = state
-        f_f = _objective(
-            p, x[0] + t_f[:, None] * d[0], z_fn + t_f[:, None] * dz_fn
-        )
+        f_f = _objective(p, x[0] + t_f[:, None] * d[0], z_fn + t_f[:, None] * dz_fn)
         bad_f = waiting_f & ~(f_f <= f0_f + 1e-4 * t_f * slope_f + slack_f)
         return i + 1, jnp.where(bad_f, t_f / 2, t_f), bad_f
 
@@ -176,10 +173,10 @@ def _solve_layer(p: Problem, tol: float, max_steps: int) -> Solution:
 
     active_f = first_f > 0
     state = (0, x0, z_fn, grad, first_f, jnp.zeros_like(first_f), active_f)
-    steps, x, _, _, _, residual_f, _ = jax.lax.while_loop(
+    _, x, _, _, _, residual_f, _ = jax.lax.while_loop(
         lambda s: (s[0] < max_steps) & jnp.any(s[-1]), step, state
     )
-    return Solution(x[0], x[1], residual_f, steps)
+    return Solution(x[0], x[1], residual_f)
 
 
 @partial(jax.jit, static_argnames=("max_steps",))

@@ -1,0 +1,84 @@
+"""A model with its tokenizer: what the rest of the project works with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cifr_jax.models import decoder, sampler, scoring
+from cifr_jax.models.config import DecoderConfig
+from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.tokenizer import ChatTokenizer, MessageLike
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen base model.
+
+    Attributes:
+      config: its shape.
+      params: its parameters, the tree of `models.decoder`.
+      tokenizer: its tokenizer and chat template.
+      name: what to call it in reports.
+    """
+
+    config: DecoderConfig
+    params: Any
+    tokenizer: ChatTokenizer
+    name: str
+
+    def logits(self, tokens_bt, mask_bt=None, adapter: Adapter | None = None):
+        """Logits `[b, t, v]`; mask True = text, padding on either side."""
+        return decoder.forward(self.config, self.params, tokens_bt, mask_bt, adapter)
+
+    def generate(
+        self,
+        chats: Sequence[Sequence[MessageLike]],
+        adapter: Adapter | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """The assistant's answers; greedy at temperature 0.
+
+        Args:
+          chats: each ends with a user turn.
+          adapter: LoRA factors, or None for the base.
+          max_new_tokens: longest answer, in tokens.
+          temperature: of sampling.
+          seed: of sampling.
+        """
+        prompts = [self.tokenizer.encode_chat(c, add_generation_prompt=True) for c in chats]
+        answers = sampler.generate(
+            self.config,
+            self.params,
+            prompts,
+            self.tokenizer.eos_ids,
+            adapter,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        return [self.tokenizer.decode(answer) for answer in answers]
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        adapter: Adapter | None = None,
+    ) -> scoring.Scores:
+        """Log-probability and greedy agreement of continuations; see `models.scoring`."""
+        return scoring.score(self.config, self.params, prompts, continuations, adapter)
+
+    def n_parameters(self) -> int:
+        """Number of scalars in the base."""
+        return sum(int(np.prod(x.shape)) for x in _leaves(self.params))
+
+
+def _leaves(tree):
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from _leaves(value)
+    else:
+        yield tree

@@ -1,0 +1,103 @@
+"""How likely given continuations are, and whether greedy decoding would write them.
+
+Greedy decoding writes a continuation exactly if every one of its tokens is the argmax given
+the prompt and the tokens before it: one forward pass answers what generation would.
+
+Legend: n texts, b texts of a batch, t tokens, v vocabulary.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cifr_jax.models import decoder
+from cifr_jax.models.config import DecoderConfig
+from cifr_jax.models.decoder import Adapter
+
+
+class Scores(NamedTuple):
+    """Of n continuations.
+
+    Attributes:
+      log_prob_n: sum of log-probabilities, in nats.
+      length_n: scored tokens.
+      greedy_n: True where greedy decoding writes the continuation.
+      first_entropy_n: entropy (nats) of the first continuation token's distribution.
+    """
+
+    log_prob_n: np.ndarray
+    length_n: np.ndarray
+    greedy_n: np.ndarray
+    first_entropy_n: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _score_batch(config: DecoderConfig, params, adapter, tokens_bt, start_b, stop_b):
+    mask_bt = jnp.arange(tokens_bt.shape[1]) < stop_b[:, None]
+    logits = decoder.forward(config, params, tokens_bt, mask_bt, adapter).astype(jnp.float32)
+    log_p = jax.nn.log_softmax(logits[:, :-1])
+    target = tokens_bt[:, 1:]
+    at = jnp.arange(1, tokens_bt.shape[1])
+    scored = (at >= start_b[:, None]) & (at < stop_b[:, None])
+    nll = jnp.take_along_axis(log_p, target[..., None], -1)[..., 0]
+    agrees = (log_p.argmax(-1) == target) | ~scored
+    first = jnp.take_along_axis(log_p, (start_b - 1)[:, None, None], 1)[:, 0]
+    entropy = -(jnp.exp(first) * first).sum(-1)
+    return (nll * scored).sum(1), agrees.all(1), entropy
+
+
+def score(
+    config: DecoderConfig,
+    params,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    adapter: Adapter | None = None,
+    batch_size: int = 128,
+    multiple: int = 16,
+) -> Scores:
+    """Score continuations of prompts.
+
+    Args:
+      config: shape of the model.
+      params: its parameters.
+      prompts: token ids, none empty.
+      continuations: token ids, none empty, as many as prompts.
+      adapter: LoRA factors, or None for the base.
+      batch_size: texts in a batch.
+      multiple: padded lengths are multiples of this.
+
+    Raises:
+      ValueError: for an empty prompt or continuation.
+    """
+    n = len(prompts)
+    out = Scores(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n))
+    start = np.array([len(p) for p in prompts], np.int32)
+    out.length_n[:] = [len(c) for c in continuations]
+    if n and min(start.min(), out.length_n.min()) == 0:
+        raise ValueError("an empty prompt or continuation cannot be scored")
+    stop = (start + out.length_n).astype(np.int32)
+    padded = -(-stop // multiple) * multiple
+    for length in np.unique(padded):
+        of_length = np.flatnonzero(padded == length)
+        for at in range(0, len(of_length), batch_size):
+            index = of_length[at : at + batch_size]
+            tokens_bt = np.zeros((batch_size, length), np.int32)
+            for row, i in enumerate(index):
+                tokens_bt[row, : stop[i]] = [*prompts[i], *continuations[i]]
+            fill = (0, batch_size - len(index))
+            result = _score_batch(
+                config,
+                params,
+                adapter,
+                tokens_bt,
+                np.pad(start[index], fill, constant_values=1),
+                np.pad(stop[index], fill, constant_values=2),
+            )
+            log_prob, greedy, entropy = (np.asarray(r)[: len(index)] for r in result)
+            out.log_prob_n[index], out.greedy_n[index] = log_prob, greedy
+            out.first_entropy_n[index] = entropy
+    return out

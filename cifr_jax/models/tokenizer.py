@@ -1,0 +1,292 @@
+"""Tokenizer and chat template of a model: conversations to token ids and back.
+
+Text never becomes a special token. `encode` reads the names of special tokens as ordinary
+characters, and `encode_chat` parses only those that the chat template itself wrote: a user
+who types the end-of-turn marker has typed its characters. In all other cases the ids are
+those of encoding the whole rendering, as the Hugging Face tools do.
+
+Beginning-of-text: the template writes it or does not; nothing is added to that, so that no
+text begins with two.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+from cifr_jax.errors import UserError
+from cifr_jax.files import write_bytes_atomic, write_json_atomic
+from cifr_jax.models.chat_template import ChatTemplate
+from cifr_jax.models.json_file import read_json
+
+
+class MessageLike(Protocol):
+    """What a message must have; `data.chat.Message` does."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+
+
+class ChatTokenizer:
+    """A `tokenizers.Tokenizer` with its special tokens and chat template.
+
+    Args:
+      tokenizer: the tokenizer; it is copied.
+      chat_template: Jinja source, or None for a model without one.
+      bos_token: beginning-of-text token, if the model has one.
+      eos_tokens: tokens that end an assistant's turn; the first is the tokenizer's own.
+      pad_token: filler of padded rows; by default the first of `eos_tokens`, else id 0.
+      unk_token: unknown token, which some templates name.
+      where: the file to name in messages.
+
+    Attributes:
+      vocab_size: largest token id plus one.
+      bos_id: id of `bos_token`, or None.
+      eos_ids: ids of `eos_tokens`.
+      pad_id: id of `pad_token`.
+      chat_template: the template's source, or None.
+
+    Raises:
+      UserError: a token that is not in the vocabulary, or a template that does not parse.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        chat_template: str | None = None,
+        bos_token: str | None = None,
+        eos_tokens: Sequence[str] = (),
+        pad_token: str | None = None,
+        unk_token: str | None = None,
+        where: str = "tokenizer",
+    ):
+        self.where = where
+        # Two copies: which special tokens are parsed is a state of the tokenizer.
+        self._structured = Tokenizer.from_str(tokenizer.to_str())
+        self._structured.no_padding()
+        self._structured.no_truncation()
+        self._plain = Tokenizer.from_str(self._structured.to_str())
+        self._plain.encode_special_tokens = True
+        added = self._structured.get_added_tokens_decoder().values()
+        # Longest first, the order in which overlapping names are matched.
+        self._specials = sorted((t.content for t in added if t.special), key=len)[::-1]
+        self._special_pattern = re.compile(
+            "|".join(map(re.escape, self._specials)) or "(?!)"
+        )
+
+        tokens = {"bos_token": bos_token, "eos_token": next(iter(eos_tokens), None)}
+        tokens |= {"pad_token": pad_token, "unk_token": unk_token}
+        self._named_tokens = {name: token for name, token in tokens.items() if token}
+        self.vocab_size = max(self._structured.get_vocab().values(), default=-1) + 1
+        self.bos_id = None if bos_token is None else self._id(bos_token)
+        self.eos_ids = tuple(dict.fromkeys(self._id(token) for token in eos_tokens))
+        first_eos = self.eos_ids[0] if self.eos_ids else 0
+        self.pad_id = first_eos if pad_token is None else self._id(pad_token)
+        self.chat_template = chat_template
+        self._template = (
+            None if chat_template is None else ChatTemplate(chat_template, where)
+        )
+
+    def _id(self, token: str) -> int:
+        found = self._structured.token_to_id(token)
+        if found is None:
+            what = f"special token {token!r} is not in the vocabulary"
+            raise UserError(
+                self.where, what, "correct the name, or use the matching vocabulary"
+            )
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text: no special token is added, and none is parsed."""
+        return self._encode(self._plain, text)
+
+    def _encode(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        try:
+            return tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError as e:  # what the bindings raise for text that UTF-8 cannot hold
+            what = "the text holds half of a surrogate pair"
+            raise UserError(self.where, what, "give valid Unicode text") from e
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of token ids."""
+        ids = [int(i) for i in ids]
+        return self._structured.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def render(
+        self, messages: Sequence[MessageLike], add_generation_prompt: bool = False
+    ) -> str:
+        """The conversation as the chat template writes it.
+
+        Args:
+          messages: messages with role and content.
+          add_generation_prompt: end with the opening of an assistant turn.
+
+        Raises:
+          UserError: no template, or the template refuses the messages or fails.
+        """
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        return self._render(plain, add_generation_prompt)
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        if self._template is None:
+            mend = (
+                "add chat_template.jinja to the folder, or use an instruction-tuned model"
+            )
+            raise UserError(self.where, "the model has no chat template", mend)
+        return self._template.render(messages, add_generation_prompt, self._named_tokens)
+
+    def encode_chat(
+        self, messages: Sequence[MessageLike], add_generation_prompt: bool = False
+    ) -> list[int]:
+        """Token ids of the rendered conversation.
+
+        Special tokens are parsed where the template wrote them. If a message holds the name
+        of one, that name is masked while rendering, and its characters are encoded as text.
+
+        Raises:
+          UserError: as `render`.
+        """
+        pieces = [piece for m in messages for piece in (m.role, m.content)]
+        if not any(self._special_pattern.search(piece) for piece in pieces):
+            return self._encode(
+                self._structured, self.render(messages, add_generation_prompt)
+            )
+
+        nonce = secrets.token_hex(16)  # no text can hold it but by our hand
+        index = {token: f"{nonce}{i}z" for i, token in enumerate(self._specials)}
+
+        def masked(text: str) -> str:
+            return self._special_pattern.sub(lambda found: index[found[0]], text)
+
+        hidden = [{"role": masked(m.role), "content": masked(m.content)} for m in messages]
+        rendered = self._render(hidden, add_generation_prompt)
+        mask = re.compile(nonce + r"(\d+)z")
+        ids: list[int] = []
+        # The tokenizer itself splits at special tokens first, so the parts between them
+        # encode on their own as inside the whole (but where a tokenizer puts a space before
+        # the very first part only, each part here gets one).
+        for part in re.split(f"({self._special_pattern.pattern})", rendered):
+            if self._special_pattern.fullmatch(part):
+                ids += self._encode(self._structured, part)
+            elif part:
+                text = mask.sub(lambda found: self._specials[int(found[1])], part)
+                ids += self.encode(text)
+        return ids
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "ChatTokenizer":
+        """Reads the tokenizer of a Hugging Face folder.
+
+        Uses tokenizer.json; special tokens from tokenizer_config.json, and those that end a
+        turn also from generation_config.json and config.json; the chat template from
+        chat_template.jinja, else tokenizer_config.json.
+
+        Raises:
+          UserError: a missing or broken file, by name.
+        """
+        folder = Path(folder)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            mend = "save it with transformers' AutoTokenizer.save_pretrained"
+            raise UserError(str(path), "no such file", mend)
+        tokenizer = _parse_tokenizer(path)
+        settings = read_json(folder / "tokenizer_config.json", missing_ok=True)
+        named = {
+            name: _token_text(settings.get(name), folder / "tokenizer_config.json", name)
+            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+        }
+        eos_tokens = [named["eos_token"]] if named["eos_token"] else []
+        for file in ("generation_config.json", "config.json"):
+            for i in _token_ids(read_json(folder / file, missing_ok=True), folder / file):
+                token = tokenizer.id_to_token(i)
+                if token is None:
+                    what = f"eos_token_id {i} is not in the vocabulary"
+                    raise UserError(str(folder / file), what, "correct the id")
+                eos_tokens.append(token)
+        template, where = _find_template(folder, settings)
+        return cls(
+            tokenizer,
+            chat_template=template,
+            bos_token=named["bos_token"],
+            eos_tokens=tuple(dict.fromkeys(eos_tokens)),
+            pad_token=named["pad_token"],
+            unk_token=named["unk_token"],
+            where=where,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes tokenizer.json, tokenizer_config.json and generation_config.json.
+
+        Args:
+          folder: made if missing; each file is written whole or not at all.
+        """
+        folder = Path(folder)
+        write_bytes_atomic(
+            folder / "tokenizer.json", self._structured.to_str(pretty=True).encode()
+        )
+        settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        # Cleaning up spaces on decoding would break the round trip.
+        settings |= {"clean_up_tokenization_spaces": False, **self._named_tokens}
+        if self.chat_template is not None:
+            settings["chat_template"] = self.chat_template
+        write_json_atomic(folder / "tokenizer_config.json", settings)
+        generation: dict[str, Any] = {"eos_token_id": list(self.eos_ids)}
+        generation |= {"bos_token_id": self.bos_id, "pad_token_id": self.pad_id}
+        write_json_atomic(folder / "generation_config.json", generation)
+
+
+def _parse_tokenizer(path: Path) -> Tokenizer:
+    mend = "give the whole tokenizer.json of the model"
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(str(path), f"cannot be read ({e})", mend) from e
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as e:  # the Rust parser panics, outside Exception, on some input
+        raise UserError(str(path), f"not a tokenizer ({e})", mend) from e
+
+
+def _token_text(value: Any, where: Path, name: str) -> str | None:
+    """A special token as text: stored as a string or as an object with `content`."""
+    if isinstance(value, Mapping):
+        value = value.get("content")
+    if value is not None and not isinstance(value, str):
+        raise UserError(str(where), f"{name} is {value!r}", "give a string")
+    return value
+
+
+def _token_ids(settings: Mapping[str, Any], where: Path) -> list[int]:
+    """`eos_token_id`, which is an integer, a list of them, or absent."""
+    value = settings.get("eos_token_id")
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    for i in values:
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < 2**31:
+            raise UserError(str(where), f"eos_token_id holds {i!r}", "give token ids")
+    return values
+
+
+def _find_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Source of the chat template, or None, and the file that it is in."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as e:
+            raise UserError(str(path), f"cannot be read ({e})", "save it as UTF-8") from e
+    path = folder / "tokenizer_config.json"
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        by_name = {
+            t.get("name"): t.get("template") for t in template if isinstance(t, dict)
+        }
+        template = by_name.get("default")
+    if template is not None and not isinstance(template, str):
+        raise UserError(str(path), "chat_template is not text", "give Jinja source")
+    return template, str(path)

@@ -1,0 +1,283 @@
+"""The page: says what the figures say, obeys no input, loads nothing, repeats itself."""
+
+import copy
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from cifr_jax.errors import UserError
+from cifr_jax.report import figures
+from cifr_jax.report.html import render, write_report
+
+_VOID = {"meta", "br", "link", "img", "input", "hr"}
+_ATTACK = "</title></style>\"'><script>alert(1)</script><svg onload=alert(2)>{{ 7*7 }}&$x^"
+
+
+class _Page(HTMLParser):
+    """Tags, attributes and text of a page; checks that every tag is closed in turn."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> within {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def _replace_text(value, new):
+    """All texts of a results dict replaced, but for those that select (roles, cells)."""
+    kept = {"role", "cell", "kind", "level"}
+    if isinstance(value, dict):
+        return {
+            new if isinstance(v, int | float | str) and k.startswith("free_") else k: (
+                v if k in kept else _replace_text(v, new)
+            )
+            for k, v in value.items()
+        }
+    if isinstance(value, list):
+        return [_replace_text(entry, new) for entry in value]
+    return new if isinstance(value, str) else value
+
+
+def test_page_is_well_formed_with_unique_ids_and_resolved_references(results):
+    page = _Page(render(results))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = [a[k] for _, a in page.tags for k in ("href", "xlink:href") if k in a]
+    clips = [a["clip-path"][4:-1] for _, a in page.tags if "clip-path" in a]
+    labels = ["#" + a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a]
+    assert len(clips) > 10
+    for target in targets + clips + labels:
+        assert target.startswith("#") and target[1:] in ids
+
+
+def test_page_has_landmarks_and_a_name_for_every_figure_and_table(results):
+    page = _Page(render(results))
+    tags = [tag for tag, _ in page.tags]
+    assert {"header", "nav", "main", "footer"} <= set(tags)
+    assert tags.count("table") == tags.count("caption") > 8
+    drawn = [a for tag, a in page.tags if tag == "svg" and "aria-hidden" not in a]
+    assert len(drawn) == 6 + 2 + 9  # ROC twice a learned cipher, two poolings, nine jobs
+    assert all(a["role"] == "img" and a["aria-label"] for a in drawn)
+    assert tags.count("figure") == tags.count("figcaption") == 3
+
+
+def test_page_loads_and_runs_nothing(results):
+    html = render(results)
+    page = _Page(html)
+    assert "http:" not in html and "https:" not in html and "@import" not in html
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & {
+        tag for tag, _ in page.tags
+    }
+    assert not any(k.startswith("on") or k == "src" for _, a in page.tags for k in a)
+    (policy,) = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert policy.startswith("default-src 'none';") and "script" not in policy
+    assert set(re.findall(r"url\((.)", html)) == {"#"}
+
+
+def test_same_results_give_the_same_bytes_whatever_the_style_in_force(results, tmp_path):
+    import matplotlib
+
+    write_report(results, tmp_path / "a.html")
+    with matplotlib.rc_context({"lines.linewidth": 9, "svg.fonttype": "path"}):
+        write_report(copy.deepcopy(results), tmp_path / "b.html")
+    first = (tmp_path / "a.html").read_bytes()
+    assert first == (tmp_path / "b.html").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "b.html"]
+    results["rows"][-1]["roc"][30][1] += 0.01
+    assert render(results).encode() != first
+
+
+def test_headline_names_the_validated_monitor_with_its_figures_and_intervals(results):
+    text = " ".join(_Page(render(results)).text.split())
+    assert "linear_probe caught 52.8% to 67.2% of the restricted encoded prompts" in text
+    assert "AUROC 0.955 to 0.975" in text
+    assert "AUROC [0.935, 0.970]" in text
+    assert "the highest control was base_without_adapter with 0.570" in text
+    assert "endspeak was not learned and counts for nobody" in text
+
+
+def test_unlearned_cipher_shows_no_figure_even_if_rows_hold_one(results):
+    row = copy.deepcopy(next(r for r in results["rows"] if r["cell"] == "encoded"))
+    row |= {"cipher": "endspeak", "role": "test_family", "auroc": 0.98765}
+    before = _Page(render(results)).text
+    results["rows"].append(row)
+    after = _Page(render(results)).text
+    main_tables = "Every figure of every monitor"
+    assert "not learned" in before
+    assert after.split(main_tables)[0] == before.split(main_tables)[0]
+
+
+def test_controls_are_held_against_the_bar_and_kept_apart(results):
+    under = _Page(render(results)).text
+    assert "over" not in under.split("The controls")[1].split("Real text")[0]
+    for row in results["rows"]:
+        if row["monitor"] == "char_ngram" and row["cell"] == "encoded":
+            row["auroc"] = 0.651
+    over = _Page(render(results)).text
+    section = over.split("The controls")[1].split("Real text")[0]
+    assert len(re.findall(r"\bover\b", section)) == 3
+    assert len(re.findall(r"\bunder\b(?! AUROC)", section)) == 9
+
+
+def test_squares_take_the_rate_at_the_threshold_or_say_where_it_was_read(results):
+    assert "at 1% false positives" not in _Page(render(results)).text.split("The 2x2")[2]
+    for row in results["rows"]:
+        del row["tpr_at_threshold"]
+    assert "at 1% false positives" in _Page(render(results)).text.split("The 2x2")[2]
+
+
+def test_failed_leakage_check_is_said_at_the_top_and_by_name(results):
+    assert "Leakage checks failed" not in render(results)
+    results["leakage_checks"].append({"name": "split by entity", "passed": False})
+    text = _Page(render(results)).text
+    assert text.index("Leakage checks failed") < text.index("Each job is one upload")
+    assert "1 of 3 failed" in text and "failed: split by entity" in text
+
+
+@pytest.mark.parametrize("attack", [_ATTACK, "javascript:alert(1)", "a\x00\x1b[31m\u202eb"])
+def test_no_text_of_the_results_becomes_markup(results, attack):
+    safe = _Page(render(_replace_text(results, "harmless")))
+    spoilt = _replace_text(results, attack)
+    spoilt["config"] = {attack: attack}
+    spoilt["environment"] = {attack: {attack: attack}}
+    spoilt["timings"] = {attack: 1.0}
+    spoilt["base_model"]["card"] = {attack: 0.5}
+    page = _Page(render(spoilt))
+    wanted = {tag for tag, _ in safe.tags}
+    assert {tag for tag, _ in page.tags} <= wanted
+    assert {k for _, a in page.tags for k in a} == {k for _, a in safe.tags for k in a}
+    assert "\x1b" not in page.text and "\x00" not in page.text
+    assert "\u202e" not in page.text
+    hrefs = [a[k] for _, a in page.tags for k in ("href", "xlink:href") if k in a]
+    assert all(h.startswith("#") for h in hrefs)
+    if attack is _ATTACK:
+        assert attack in page.text  # shown as it was given
+        assert any(attack in a.get("aria-label", "") for _, a in page.tags)
+        assert "49&" not in page.text  # no template runs inside a value
+
+
+def test_lone_surrogate_is_written_as_its_escape(results, tmp_path):
+    results["jobs"][0]["name"] = "broken \ud800 name"
+    write_report(results, tmp_path / "report.html")
+    assert "broken \\ud800 name" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def _without(results, *keys):
+    return {k: v for k, v in results.items() if k not in keys}
+
+
+_REQUIRED = ("schema", "protocol", "seed", "jobs", "rows", "job_rows")
+
+
+def test_every_top_level_key_may_be_absent(results):
+    for key in results:
+        _Page(render(_without(results, key)))
+    bare = _Page(render({}))
+    assert "No monitor was scored in this run." in bare.text
+    assert not any(tag == "figure" for tag, _ in bare.tags)
+    only_text = _Page(render({"text": results["text"]})).text
+    assert "One LoRA job of 60 steps on 240 examples took the loss" in only_text
+
+
+def test_empty_lists_and_null_or_nan_figures_show_as_gaps(results):
+    empty = {k: type(v)() if isinstance(v, list | dict) else v for k, v in results.items()}
+    _Page(render(empty))
+
+    def spoil(value, gap):
+        if isinstance(value, dict):
+            return {k: spoil(v, gap) for k, v in value.items()}
+        if isinstance(value, list):
+            return [spoil(v, gap) for v in value]
+        return gap if isinstance(value, float) else value
+
+    for gap in (None, float("nan"), float("inf")):
+        html = render(spoil(results, gap))
+        text = _Page(html).text.split("Environment and configuration")[0]
+        assert "–" in text and not re.search(r"\b(nan|inf|None)\b", text)
+
+
+def test_lead_falls_back_to_test_figures_and_says_so(results):
+    for row in results["rows"]:
+        row["validation_auroc"] = None
+    text = " ".join(_Page(render(results)).text.split())
+    assert "take it as the best of many" in text
+    assert "test was not looked at" not in text
+
+
+def test_validation_and_not_test_decides_who_leads(results):
+    for row in results["rows"]:
+        row["validation_auroc"] = 0.9 if row["monitor"] == "perplexity" else 0.6
+        row["validation_auroc"] += 0.09 * (row["monitor"] == "char_ngram")  # a control
+    assert "perplexity caught" in render(results)
+
+
+def test_write_refuses_with_the_path_where_it_cannot_write(results, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        write_report(results, tmp_path / "file" / "report.html")
+
+
+def _contrast(one, other):
+    def luminance(color):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [
+            p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+        ]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_lines_and_small_print_stand_out_in_both_schemes(results):
+    papers = re.findall(r"--paper: (#\w+)", render(results))
+    muted = re.findall(r"--muted: (#\w+)", render(results))
+    papers = [p if len(p) == 7 else "#" + "".join(2 * c for c in p[1:]) for p in papers]
+    assert len(papers) == len(muted) == 2
+    for paper, small, lines in zip(
+        papers, muted, (figures.LIGHT, figures.DARK), strict=True
+    ):
+        assert _contrast(paper, small) >= 4.5  # WCAG AA, text
+        assert all(_contrast(paper, line) >= 3 for line in lines)  # WCAG AA, graphics
+
+
+def test_drawings_hold_no_fixed_colour_of_the_placeholders(results):
+    for drawing in (figures.roc, figures.layers, figures.losses):
+        for panel in drawing(results).panels:
+            assert not re.search(r"#0[23]\d{4}", panel.svg)
+            assert "var(--s0)" in panel.svg and "var(--ink)" in panel.svg
+
+
+def test_many_jobs_and_many_monitors_stay_drawable(results):
+    results["losses"] = [
+        {"job": f"job-{j}", "step": s, "loss": 1.0 / (1 + s)}
+        for j in range(figures.MAX_LOSS_PANELS + 3)
+        for s in range(3)
+    ]
+    drawing = figures.losses(results)
+    assert len(drawing.panels) == figures.MAX_LOSS_PANELS
+    assert drawing.notes == ["3 more jobs are in results.json."]
+    first = [r for r in results["rows"] if r["monitor"] == "linear_probe"]
+    results["rows"] += [r | {"monitor": f"m{i}"} for i in range(9) for r in first]
+    keys = [(k.color, k.dash) for k in figures.roc(results).keys]
+    plain = [k for k in keys if k[0] != "var(--muted)"]
+    assert len(plain) == 13 and len(set(plain)) == 12  # hue and dash: twelve pairs
