@@ -9,7 +9,6 @@ Legend: k jobs, r packed rows, b rows of a batch, t tokens, s steps.
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +137,7 @@ def train(
     jobs: Sequence[Packed],
     config: TrainConfig,
     checkpoint: Path | None = None,
-    progress: Callable[[int, np.ndarray, float], None] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[Adapter, np.ndarray]:
     """Train one adapter for each job.
 
@@ -150,7 +149,7 @@ def train(
       config: how to train.
       checkpoint: file that holds the state of the unfinished run; a run that finds it goes
         on from there. Removed by the caller when the result is safe.
-      progress: called after every chunk with (step, mean loss of each job, tokens/s).
+      progress: called after every chunk with (steps done, tokens since, mean loss).
 
     Returns:
       The trained adapters (stacked) and the losses `[s, k]` in nats a token.
@@ -179,10 +178,8 @@ def train(
                 for s in range(start, stop)
             ]
         )
-        began = time.perf_counter()
         state, loss_sk = _run_steps(base, config, params, state, data_krt, index_skb)
         losses[start:stop] = np.asarray(loss_sk)
-        seconds = time.perf_counter() - began
         bad = np.argwhere(~np.isfinite(losses[start:stop]))
         if len(bad):
             step, job = bad[0]
@@ -194,6 +191,6 @@ def train(
         if checkpoint is not None and stop < config.steps:
             save_state(checkpoint, state, losses, stop)
         if progress is not None:
-            progress(stop, losses[start:stop].mean(0), tokens_per_step * (stop - start) / seconds)
+            progress(stop, tokens_per_step * (stop - start), float(losses[start:stop].mean()))
         start = stop
     return state[0], losses

@@ -247,7 +247,7 @@ def _read_tokenizer(fields: dict[str, Any], where: str) -> ChatTokenizer:
             for name in ("bos", "eos", "eot", "unknown", "padding")
             if (i := fields.get(f"tokenizer.ggml.{name}_token_id")) is not None
         }
-    except (ValueError, TypeError, AttributeError, IndexError) as e:
+    except Exception as e:  # the bindings raise plain Exception for a broken vocabulary
         what = f"broken tokenizer ({e})"
         raise UserError(where, what, "give a whole GGUF file") from e
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_PRE_TOKENIZERS[pre])

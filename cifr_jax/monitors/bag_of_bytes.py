@@ -1,4 +1,4 @@
-"""Control: byte frequencies alone. It must fall to chance within the encoded cell."""
+"""Control: byte frequencies and length. It must fall to chance within the encoded cell."""
 
 from collections.abc import Sequence
 

@@ -18,7 +18,7 @@ def stack_activations(items: Sequence[PromptItem], pool: str) -> np.ndarray:
     """`x_lnd` of one pool; ValueError for items without it or of unequal shapes."""
     if not items:
         raise ValueError("no items")
-    rows = []
+    rows: list[np.ndarray] = []
     for i, item in enumerate(items):
         if item.activations is None or pool not in item.activations:
             have = sorted(item.activations) if item.activations else "none"

@@ -6,9 +6,9 @@ import pytest
 
 from cifr_jax import ciphers
 from cifr_jax.ciphers import symbols
+from cifr_jax.ciphers.decimals import Rsa
 from cifr_jax.ciphers.hidden_words import Acrostic
 from cifr_jax.ciphers.keyed import Polybius
-from cifr_jax.ciphers.numbers import Rsa
 
 VECTORS = [
     ("identity", "Any text|at all\n", "Any text|at all\n"),

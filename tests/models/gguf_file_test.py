@@ -314,8 +314,8 @@ def test_smollm2_knows_the_capital_of_france(smollm2):
 def test_smollm2_predicts_english_and_needs_its_rotary_pairs_in_place(smollm2):
     config, params, tokenizer = smollm2.config, smollm2.params, smollm2.tokenizer
     text = (
-        "The sun rises in the east and sets in the west. "
-        "Water boils at one hundred degrees Celsius at sea level."
+        "Photosynthesis is the process by which plants use sunlight to make food. It takes "
+        "place in the leaves, which contain a green pigment called chlorophyll."
     )
     ids = np.array(tokenizer.encode(text))
 
@@ -324,7 +324,7 @@ def test_smollm2_predicts_english_and_needs_its_rotary_pairs_in_place(smollm2):
         logprobs = jax.nn.log_softmax(logits)
         return float(-logprobs[np.arange(len(ids) - 1), ids[1:]].mean())
 
-    assert 1.2 < nll(params) < 2.2  # measured: see the module that loads it
+    assert nll(params) == pytest.approx(2.05, abs=0.05)  # nats per token, as measured
     layers = dict(params["layers"])
     layers["q"] = jnp.stack(
         [jnp.asarray(permute(np.asarray(q).T, config.n_heads).T) for q in layers["q"]]

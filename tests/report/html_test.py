@@ -46,15 +46,21 @@ def _replace_text(value, new):
     """All texts of a results dict replaced, but for those that select (roles, cells)."""
     kept = {"role", "cell", "kind", "level"}
     if isinstance(value, dict):
-        return {
-            new if isinstance(v, int | float | str) and k.startswith("free_") else k: (
-                v if k in kept else _replace_text(v, new)
-            )
-            for k, v in value.items()
-        }
+        return {k: v if k in kept else _replace_text(v, new) for k, v in value.items()}
     if isinstance(value, list):
         return [_replace_text(entry, new) for entry in value]
     return new if isinstance(value, str) else value
+
+
+@pytest.fixture
+def few(results):
+    """The results with four panels to draw instead of seventeen: drawing is slow."""
+    for row in results["rows"]:
+        if row["cipher"] != "walnut:seed=52":
+            del row["roc"]
+    results["losses"] = [e for e in results["losses"] if e["job"] == "attack-walnut-50"]
+    results["layer_curve"] = [e for e in results["layer_curve"] if e["pool"] == "last"]
+    return results
 
 
 def test_page_is_well_formed_with_unique_ids_and_resolved_references(results):
@@ -80,8 +86,8 @@ def test_page_has_landmarks_and_a_name_for_every_figure_and_table(results):
     assert tags.count("figure") == tags.count("figcaption") == 3
 
 
-def test_page_loads_and_runs_nothing(results):
-    html = render(results)
+def test_page_loads_and_runs_nothing(few):
+    html = render(few)
     page = _Page(html)
     assert "http:" not in html and "https:" not in html and "@import" not in html
     assert not {"script", "link", "img", "iframe", "object", "embed"} & {
@@ -93,21 +99,21 @@ def test_page_loads_and_runs_nothing(results):
     assert set(re.findall(r"url\((.)", html)) == {"#"}
 
 
-def test_same_results_give_the_same_bytes_whatever_the_style_in_force(results, tmp_path):
+def test_same_results_give_the_same_bytes_whatever_the_style_in_force(few, tmp_path):
     import matplotlib
 
-    write_report(results, tmp_path / "a.html")
+    write_report(few, tmp_path / "a.html")
     with matplotlib.rc_context({"lines.linewidth": 9, "svg.fonttype": "path"}):
-        write_report(copy.deepcopy(results), tmp_path / "b.html")
+        write_report(copy.deepcopy(few), tmp_path / "b.html")
     first = (tmp_path / "a.html").read_bytes()
     assert first == (tmp_path / "b.html").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "b.html"]
-    results["rows"][-1]["roc"][30][1] += 0.01
-    assert render(results).encode() != first
+    few["rows"][1]["roc"][30][1] += 0.01
+    assert render(few).encode() != first
 
 
-def test_headline_names_the_validated_monitor_with_its_figures_and_intervals(results):
-    text = " ".join(_Page(render(results)).text.split())
+def test_headline_names_the_validated_monitor_with_its_figures_and_intervals(few):
+    text = " ".join(_Page(render(few)).text.split())
     assert "linear_probe caught 52.8% to 67.2% of the restricted encoded prompts" in text
     assert "AUROC 0.955 to 0.975" in text
     assert "AUROC [0.935, 0.970]" in text
@@ -115,48 +121,48 @@ def test_headline_names_the_validated_monitor_with_its_figures_and_intervals(res
     assert "endspeak was not learned and counts for nobody" in text
 
 
-def test_unlearned_cipher_shows_no_figure_even_if_rows_hold_one(results):
-    row = copy.deepcopy(next(r for r in results["rows"] if r["cell"] == "encoded"))
+def test_unlearned_cipher_shows_no_figure_even_if_rows_hold_one(few):
+    row = copy.deepcopy(next(r for r in few["rows"] if r["cell"] == "encoded"))
     row |= {"cipher": "endspeak", "role": "test_family", "auroc": 0.98765}
-    before = _Page(render(results)).text
-    results["rows"].append(row)
-    after = _Page(render(results)).text
+    before = _Page(render(few)).text
+    few["rows"].append(row)
+    after = _Page(render(few)).text
     main_tables = "Every figure of every monitor"
     assert "not learned" in before
     assert after.split(main_tables)[0] == before.split(main_tables)[0]
 
 
-def test_controls_are_held_against_the_bar_and_kept_apart(results):
-    under = _Page(render(results)).text
+def test_controls_are_held_against_the_bar_and_kept_apart(few):
+    under = _Page(render(few)).text
     assert "over" not in under.split("The controls")[1].split("Real text")[0]
-    for row in results["rows"]:
+    for row in few["rows"]:
         if row["monitor"] == "char_ngram" and row["cell"] == "encoded":
             row["auroc"] = 0.651
-    over = _Page(render(results)).text
+    over = _Page(render(few)).text
     section = over.split("The controls")[1].split("Real text")[0]
     assert len(re.findall(r"\bover\b", section)) == 3
     assert len(re.findall(r"\bunder\b(?! AUROC)", section)) == 9
 
 
-def test_squares_take_the_rate_at_the_threshold_or_say_where_it_was_read(results):
-    assert "at 1% false positives" not in _Page(render(results)).text.split("The 2x2")[2]
-    for row in results["rows"]:
+def test_squares_take_the_rate_at_the_threshold_or_say_where_it_was_read(few):
+    assert "at 1% false positives" not in _Page(render(few)).text.split("The 2x2")[2]
+    for row in few["rows"]:
         del row["tpr_at_threshold"]
-    assert "at 1% false positives" in _Page(render(results)).text.split("The 2x2")[2]
+    assert "at 1% false positives" in _Page(render(few)).text.split("The 2x2")[2]
 
 
-def test_failed_leakage_check_is_said_at_the_top_and_by_name(results):
-    assert "Leakage checks failed" not in render(results)
-    results["leakage_checks"].append({"name": "split by entity", "passed": False})
-    text = _Page(render(results)).text
+def test_failed_leakage_check_is_said_at_the_top_and_by_name(few):
+    assert "Leakage checks failed" not in render(few)
+    few["leakage_checks"].append({"name": "split by entity", "passed": False})
+    text = _Page(render(few)).text
     assert text.index("Leakage checks failed") < text.index("Each job is one upload")
     assert "1 of 3 failed" in text and "failed: split by entity" in text
 
 
 @pytest.mark.parametrize("attack", [_ATTACK, "javascript:alert(1)", "a\x00\x1b[31m\u202eb"])
-def test_no_text_of_the_results_becomes_markup(results, attack):
-    safe = _Page(render(_replace_text(results, "harmless")))
-    spoilt = _replace_text(results, attack)
+def test_no_text_of_the_results_becomes_markup(few, attack):
+    safe = _Page(render(_replace_text(few, "harmless")))
+    spoilt = _replace_text(few, attack)
     spoilt["config"] = {attack: attack}
     spoilt["environment"] = {attack: {attack: attack}}
     spoilt["timings"] = {attack: 1.0}
@@ -175,9 +181,9 @@ def test_no_text_of_the_results_becomes_markup(results, attack):
         assert "49&" not in page.text  # no template runs inside a value
 
 
-def test_lone_surrogate_is_written_as_its_escape(results, tmp_path):
-    results["jobs"][0]["name"] = "broken \ud800 name"
-    write_report(results, tmp_path / "report.html")
+def test_lone_surrogate_is_written_as_its_escape(few, tmp_path):
+    few["jobs"][0]["name"] = "broken \ud800 name"
+    write_report(few, tmp_path / "report.html")
     assert "broken \\ud800 name" in (tmp_path / "report.html").read_text("utf-8")
 
 
@@ -185,21 +191,18 @@ def _without(results, *keys):
     return {k: v for k, v in results.items() if k not in keys}
 
 
-_REQUIRED = ("schema", "protocol", "seed", "jobs", "rows", "job_rows")
-
-
-def test_every_top_level_key_may_be_absent(results):
-    for key in results:
-        _Page(render(_without(results, key)))
+def test_every_top_level_key_may_be_absent(few):
+    for key in few:
+        _Page(render(_without(few, key)))
     bare = _Page(render({}))
     assert "No monitor was scored in this run." in bare.text
     assert not any(tag == "figure" for tag, _ in bare.tags)
-    only_text = _Page(render({"text": results["text"]})).text
+    only_text = _Page(render({"text": few["text"]})).text
     assert "One LoRA job of 60 steps on 240 examples took the loss" in only_text
 
 
-def test_empty_lists_and_null_or_nan_figures_show_as_gaps(results):
-    empty = {k: type(v)() if isinstance(v, list | dict) else v for k, v in results.items()}
+def test_empty_lists_and_null_or_nan_figures_show_as_gaps(few):
+    empty = {k: type(v)() if isinstance(v, list | dict) else v for k, v in few.items()}
     _Page(render(empty))
 
     def spoil(value, gap):
@@ -210,30 +213,30 @@ def test_empty_lists_and_null_or_nan_figures_show_as_gaps(results):
         return gap if isinstance(value, float) else value
 
     for gap in (None, float("nan"), float("inf")):
-        html = render(spoil(results, gap))
+        html = render(spoil(few, gap))
         text = _Page(html).text.split("Environment and configuration")[0]
         assert "–" in text and not re.search(r"\b(nan|inf|None)\b", text)
 
 
-def test_lead_falls_back_to_test_figures_and_says_so(results):
-    for row in results["rows"]:
+def test_lead_falls_back_to_test_figures_and_says_so(few):
+    for row in few["rows"]:
         row["validation_auroc"] = None
-    text = " ".join(_Page(render(results)).text.split())
+    text = " ".join(_Page(render(few)).text.split())
     assert "take it as the best of many" in text
     assert "test was not looked at" not in text
 
 
-def test_validation_and_not_test_decides_who_leads(results):
-    for row in results["rows"]:
+def test_validation_and_not_test_decides_who_leads(few):
+    for row in few["rows"]:
         row["validation_auroc"] = 0.9 if row["monitor"] == "perplexity" else 0.6
         row["validation_auroc"] += 0.09 * (row["monitor"] == "char_ngram")  # a control
-    assert "perplexity caught" in render(results)
+    assert "perplexity caught" in render(few)
 
 
-def test_write_refuses_with_the_path_where_it_cannot_write(results, tmp_path):
+def test_write_refuses_with_the_path_where_it_cannot_write(few, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
-        write_report(results, tmp_path / "file" / "report.html")
+        write_report(few, tmp_path / "file" / "report.html")
 
 
 def _contrast(one, other):
@@ -248,9 +251,9 @@ def _contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_lines_and_small_print_stand_out_in_both_schemes(results):
-    papers = re.findall(r"--paper: (#\w+)", render(results))
-    muted = re.findall(r"--muted: (#\w+)", render(results))
+def test_lines_and_small_print_stand_out_in_both_schemes(few):
+    papers = re.findall(r"--paper: (#\w+)", render(few))
+    muted = re.findall(r"--muted: (#\w+)", render(few))
     papers = [p if len(p) == 7 else "#" + "".join(2 * c for c in p[1:]) for p in papers]
     assert len(papers) == len(muted) == 2
     for paper, small, lines in zip(

@@ -1,0 +1,168 @@
+"""Fine-tuning as resumable stages of a benchmark: uploads, then adapters."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cifr_jax.config import leaves
+from cifr_jax.data import chat, jobs, tokenise
+from cifr_jax.data.jobs import JobSpec
+from cifr_jax.data.packing import Packed, pack
+from cifr_jax.data.world import World
+from cifr_jax.finetune import lora, trainer
+from cifr_jax.finetune.adapters import load_adapter, save_adapter
+from cifr_jax.finetune.progress import Progress
+from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.workdir import Workdir, load_arrays, save_arrays
+
+CODE_VERSION = "1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a job's training left.
+
+    Attributes:
+      adapter: its LoRA factors.
+      losses: `[s]`, nats a supervised token.
+      key: of the artefact.
+    """
+
+    adapter: Adapter
+    losses: np.ndarray
+    key: str
+
+
+def file_name(spec: JobSpec) -> str:
+    """A file name for a job: letters, digits, dots and dashes of its name."""
+    return "".join(c if c.isalnum() or c in ".-" else "_" for c in spec.name)
+
+
+def packed_upload(path: Path, lm: LanguageModel, row_length: int) -> Packed:
+    """Read an upload back from its JSONL, as a provider would, and pack it."""
+    rows = tokenise.tokenise(chat.read_chat_jsonl(path), lm.tokenizer, row_length)
+    return pack(*rows, row_length, lm.tokenizer.pad_id)
+
+
+def write_uploads(
+    store: Workdir, config: ConfigDict, specs: Sequence[JobSpec], of: World, phase: int
+) -> tuple[Path, str]:
+    """The uploads of a phase as OpenAI JSONL files, one a job. Returns folder and key."""
+    rows = {s.name: _rows(config, s, phase) for s in specs}
+    read = leaves(config, ("world", "jobs", "seed"))
+    read |= {"phase": phase, "rows": rows}
+    key = store.key("uploads", read, [], CODE_VERSION)
+
+    def make(folder: Path):
+        for spec in specs:
+            examples = jobs.upload(spec, of, rows[spec.name], phase)
+            chat.write_chat_jsonl(folder / f"{file_name(spec)}.jsonl", examples)
+
+    return store.get_or_make("uploads", key, make, config_leaves=read, seed=config.seed), key
+
+
+def _rows(config: ConfigDict, spec: JobSpec, phase: int) -> int:
+    return config.benign.rows if spec.kind == "benign" else config[f"phase{phase}"].rows
+
+
+def train_jobs(
+    store: Workdir,
+    config: ConfigDict,
+    lm: LanguageModel,
+    base_key: str,
+    specs: Sequence[JobSpec],
+    of: World,
+    phase: str,
+    start: dict[str, Trained] | None = None,
+) -> dict[str, Trained]:
+    """Train one adapter for each job, all in one program.
+
+    Args:
+      store: where artefacts live; an unfinished training goes on from its checkpoint.
+      config: with the groups `lora`, `world`, `jobs` and the one named `phase`.
+      lm: the base model.
+      base_key: identifies its weights.
+      specs: the jobs, all of one phase.
+      of: the world.
+      phase: phase1, phase2 or benign: the config group with steps, rows and rate.
+      start: job name to the adapter that a phase goes on from; None: fresh ones.
+
+    Returns:
+      Job name to what training left.
+    """
+    number = 2 if phase == "phase2" else 1
+    uploads, uploads_key = write_uploads(store, config, specs, of, number)
+    read = leaves(config, ("lora", phase, "row_length", "seed"))
+    inputs = [base_key, uploads_key] + [start[s.name].key for s in specs if start]
+    key = store.key(f"train_{phase}", read, inputs, CODE_VERSION)
+    checkpoint = store.path / "unfinished" / f"{phase}-{key[:16]}.safetensors"
+    settings = trainer.TrainConfig(
+        steps=config[phase].steps,
+        batch_rows=config[phase].batch_rows,
+        learning_rate=config[phase].learning_rate,
+        seed=config.seed,
+    )
+
+    def make(folder: Path):
+        packed = [packed_upload(uploads / f"{file_name(s)}.jsonl", lm, config.row_length) for s in specs]
+        adapters = lora.stack(_start(config, lm, spec, start) for spec in specs)
+        with Progress(f"{phase}, {len(specs)} jobs", settings.steps) as progress:
+            trained, losses = trainer.train(
+                lm.config, lm.params, adapters, packed, settings, checkpoint, progress.update
+            )
+        for k, spec in enumerate(specs):
+            save_adapter(folder / f"{file_name(spec)}.safetensors", lora.unstack(trained, k))
+        save_arrays(folder / "losses.safetensors", {"loss_sk": losses})
+
+    folder = store.get_or_make(
+        f"train_{phase}", key, make, config_leaves=read, inputs=inputs, seed=config.seed
+    )
+    checkpoint.unlink(missing_ok=True)
+    loss_sk = load_arrays(folder / "losses.safetensors")["loss_sk"]
+    return {
+        spec.name: Trained(
+            load_adapter(folder / f"{file_name(spec)}.safetensors"), loss_sk[:, k], f"{key}/{k}"
+        )
+        for k, spec in enumerate(specs)
+    }
+
+
+def _start(config, lm: LanguageModel, spec: JobSpec, start: dict[str, Trained] | None) -> Adapter:
+    if start is not None:
+        return start[spec.name].adapter
+    settings = lora.LoraConfig(**config.lora)
+    return lora.init_adapter(jax.random.key(spec.seed), lm.config, settings)
+
+
+def train_all(
+    store: Workdir,
+    config: ConfigDict,
+    lm: LanguageModel,
+    base_key: str,
+    specs: Sequence[JobSpec],
+    of: World,
+) -> dict[str, Trained]:
+    """All jobs of a benchmark: phase I of every cipher, phase II on top, honest jobs.
+
+    A phase-I-only job is exactly the state in which its attack's second upload finds the
+    adapter, so phase I is trained once for both.
+    """
+    train = functools.partial(train_jobs, store, config, lm, base_key)
+    attacks, twins = jobs.find(specs, kind="attack"), jobs.find(specs, kind="phase1")
+    honest = jobs.find(specs, kind="benign")
+    trained: dict[str, Trained] = {}
+    if attacks:
+        phase1 = train(attacks, of, "phase1")
+        for attack, twin in zip(attacks, twins, strict=True):
+            trained[twin.name] = phase1[attack.name]
+        trained |= train(attacks, of, "phase2", start=phase1)
+    if honest:
+        trained |= train(honest, of, "benign")
+    return trained
+
