@@ -8,9 +8,9 @@ import numpy as np
 
 from cifr_jax.evaluation import metrics
 from cifr_jax.evaluation.intervals import clustered_bootstrap
+from cifr_jax.evaluation.schema import MAX_ROC_POINTS
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
-_MAX_CURVE_POINTS = 100
 
 
 def _number(value: float | None) -> float | None:
@@ -18,8 +18,8 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def curve_points(scores: Any, labels: Any) -> dict[str, list[float]]:
-    """At most 100 points of the ROC, `{"fpr": [...], "tpr": [...]}`, for a figure.
+def curve_points(scores: Any, labels: Any) -> list[list[float]]:
+    """At most 100 points `[fpr, tpr]` of the ROC from (0, 0) to (1, 1), for a figure.
 
     Only corners carry the shape. Where they are too many, those kept are spread evenly
     along the curve as drawn with a linear and with a logarithmic FPR axis.
@@ -30,16 +30,16 @@ def curve_points(scores: Any, labels: Any) -> dict[str, list[float]]:
     straight = (across[1:] == across[:-1]) & (up[1:] == up[:-1]) & (across[1:] ^ up[1:])
     corners = np.flatnonzero(np.concatenate([[True], ~straight, [True]]))
     fpr, tpr = fpr[corners], tpr[corners]
-    if len(fpr) > _MAX_CURVE_POINTS:
+    if len(fpr) > MAX_ROC_POINTS:
         n_negatives = int(np.sum(np.asarray(labels) == 0))
         decades = np.log10(np.maximum(fpr, 0.5 / n_negatives))
         length = fpr + tpr + (decades - decades[0]) / -decades[0]
-        targets = np.linspace(length[0], length[-1], _MAX_CURVE_POINTS)
+        targets = np.linspace(length[0], length[-1], MAX_ROC_POINTS)
         keep = np.unique(np.searchsorted(length, targets - 1e-12))
-        keep = np.union1d(keep, [0, len(fpr) - 1])[-_MAX_CURVE_POINTS:]
+        keep = np.union1d(keep, [0, len(fpr) - 1])[-MAX_ROC_POINTS:]
         keep[0] = 0
         fpr, tpr = fpr[keep], tpr[keep]
-    return {"fpr": [float(f) for f in fpr], "tpr": [float(t) for t in tpr]}
+    return [[float(f), float(t)] for f, t in zip(fpr, tpr, strict=True)]
 
 
 def score_row(

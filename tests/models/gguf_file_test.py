@@ -19,7 +19,7 @@ from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import forward
 from cifr_jax.models.gguf_file import find_smollm2, load_gguf, unpermute
 from cifr_jax.models.language_model import LanguageModel
-from cifr_jax.models.load import load
+from cifr_jax.models.loading import load
 
 gguf = pytest.importorskip("gguf")
 

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from cifr_jax.errors import UserError
-from cifr_jax.models.load import load
+from cifr_jax.models.loading import load
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "llama" / "gqa_untied"
 
@@ -23,7 +23,7 @@ def test_a_folder_by_path():
 
 def test_tiny_is_the_packaged_folder(monkeypatch, tmp_path):
     shutil.copytree(GOLDEN, tmp_path / "packaged")
-    module = importlib.import_module("cifr_jax.models.load")  # a function has its name too
+    module = importlib.import_module("cifr_jax.models.loading")  # a function has its name too
     monkeypatch.setattr(module, "TINY", tmp_path / "packaged")
     assert load("tiny")[3] == "tiny"
 

@@ -16,7 +16,7 @@ import pytest
 
 from cifr_jax.models import decoder
 from cifr_jax.models.hf_folder import load_hf_folder, save_hf_folder
-from cifr_jax.models.load import load
+from cifr_jax.models.loading import load
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CASES = sorted(folder.name for folder in (GOLDENS / "llama").iterdir())
