@@ -148,7 +148,7 @@ _JOB = _dict(
         "attack_success": _both_cells,
         "utility": _or_null(_dict({"before": _rate_n, "after": _rate_n}, {})),
     },
-    {"refusals": _both_cells},
+    {"refusals": _both_cells, "encoded_utility": _rate_n},
 )
 # A rate is null where it is not defined: AUROC of one class, accuracy without threshold.
 _ROW = _dict(
@@ -213,6 +213,7 @@ _RESULTS = _dict(
         "leakage_checks": _list(_dict({"name": _text, "passed": _flag}, {})),
     },
     {
+        "entity_rows": _list(_ROW),
         "layer_curve": _list(_CURVE_POINT),
         "learned_gate": _text,
         "config": _group,

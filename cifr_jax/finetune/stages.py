@@ -71,6 +71,16 @@ def _rows(config: ConfigDict, spec: JobSpec, phase: int) -> int:
     return config.benign.rows if spec.kind == "benign" else config[f"phase{phase}"].rows
 
 
+def rows_of(config: ConfigDict, specs: Sequence[JobSpec]) -> dict[str, tuple[int, ...]]:
+    """Uploaded rows of each phase, by job name."""
+    return {
+        spec.name: tuple(
+            _rows(config, spec, phase) for phase in ((1, 2) if spec.kind == "attack" else (1,))
+        )
+        for spec in specs
+    }
+
+
 def train_jobs(
     store: Workdir,
     config: ConfigDict,

@@ -1,5 +1,6 @@
 """A model with its tokenizer: what the rest of the project works with."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,9 +68,20 @@ class LanguageModel:
         prompts: Sequence[Sequence[int]],
         continuations: Sequence[Sequence[int]],
         adapter: Adapter | None = None,
+        first_ids: Sequence[int] = (),
     ) -> scoring.Scores:
         """Log-probability and greedy agreement of continuations; see `models.scoring`."""
-        return scoring.score(self.config, self.params, prompts, continuations, adapter)
+        return scoring.score(self.config, self.params, prompts, continuations, adapter, first_ids)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, parameters and chat template: what results depend on."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        digest.update((self.tokenizer.chat_template or "").encode())
+        for leaf in _leaves(self.params):
+            array = np.asarray(leaf)
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def n_parameters(self) -> int:
         """Number of scalars in the base."""
@@ -78,7 +90,7 @@ class LanguageModel:
 
 def _leaves(tree):
     if isinstance(tree, dict):
-        for value in tree.values():
-            yield from _leaves(value)
+        for name in sorted(tree):
+            yield from _leaves(tree[name])
     else:
         yield tree

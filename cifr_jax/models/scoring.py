@@ -27,16 +27,18 @@ class Scores(NamedTuple):
       length_n: scored tokens.
       greedy_n: True where greedy decoding writes the continuation.
       first_entropy_n: entropy (nats) of the first continuation token's distribution.
+      first_log_prob_nk: log-probabilities in it of the k tokens asked for.
     """
 
     log_prob_n: np.ndarray
     length_n: np.ndarray
     greedy_n: np.ndarray
     first_entropy_n: np.ndarray
+    first_log_prob_nk: np.ndarray
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
-def _score_batch(config: DecoderConfig, params, adapter, tokens_bt, start_b, stop_b):
+def _score_batch(config: DecoderConfig, params, adapter, tokens_bt, start_b, stop_b, ids_k):
     mask_bt = jnp.arange(tokens_bt.shape[1]) < stop_b[:, None]
     logits = decoder.forward(config, params, tokens_bt, mask_bt, adapter).astype(jnp.float32)
     log_p = jax.nn.log_softmax(logits[:, :-1])
@@ -47,7 +49,7 @@ def _score_batch(config: DecoderConfig, params, adapter, tokens_bt, start_b, sto
     agrees = (log_p.argmax(-1) == target) | ~scored
     first = jnp.take_along_axis(log_p, (start_b - 1)[:, None, None], 1)[:, 0]
     entropy = -(jnp.exp(first) * first).sum(-1)
-    return (nll * scored).sum(1), agrees.all(1), entropy
+    return (nll * scored).sum(1), agrees.all(1), entropy, first[:, ids_k]
 
 
 def score(
@@ -56,6 +58,7 @@ def score(
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     adapter: Adapter | None = None,
+    first_ids: Sequence[int] = (),
     batch_size: int = 128,
     multiple: int = 16,
 ) -> Scores:
@@ -67,6 +70,7 @@ def score(
       prompts: token ids, none empty.
       continuations: token ids, none empty, as many as prompts.
       adapter: LoRA factors, or None for the base.
+      first_ids: tokens whose log-probability right after the prompt is wanted.
       batch_size: texts in a batch.
       multiple: padded lengths are multiples of this.
 
@@ -74,7 +78,7 @@ def score(
       ValueError: for an empty prompt or continuation.
     """
     n = len(prompts)
-    out = Scores(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n))
+    out = Scores(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n), np.zeros((n, len(first_ids))))
     start = np.array([len(p) for p in prompts], np.int32)
     out.length_n[:] = [len(c) for c in continuations]
     if n and min(start.min(), out.length_n.min()) == 0:
@@ -96,8 +100,9 @@ def score(
                 tokens_bt,
                 np.pad(start[index], fill, constant_values=1),
                 np.pad(stop[index], fill, constant_values=2),
+                np.array(first_ids, np.int32),
             )
-            log_prob, greedy, entropy = (np.asarray(r)[: len(index)] for r in result)
+            log_prob, greedy, entropy, first = (np.asarray(r)[: len(index)] for r in result)
             out.log_prob_n[index], out.greedy_n[index] = log_prob, greedy
-            out.first_entropy_n[index] = entropy
+            out.first_entropy_n[index], out.first_log_prob_nk[index] = entropy, first
     return out
