@@ -22,12 +22,14 @@ class LoraConfig:
       alpha: the update is scaled by alpha / rank.
       targets: names of block matrices, from q k v o gate up down.
       embed_rank: of embedding and head; 0 leaves them alone.
+      blocks: numbers of the adapted blocks; empty means all.
     """
 
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = LAYER_MATRICES
     embed_rank: int = 0
+    blocks: tuple[int, ...] = ()
 
     def __post_init__(self):
         unknown = sorted(set(self.targets) - set(LAYER_MATRICES))
@@ -46,6 +48,9 @@ def init_adapter(key, base: DecoderConfig, lora: LoraConfig) -> Adapter:
       key: a JAX random key.
       base: shape of the base model.
       lora: what to adapt.
+
+    Raises:
+      UserError: for a block that the base does not have.
     """
     shapes = matrix_shapes(base)
     keys = iter(jax.random.split(key, len(lora.targets) + 2))
@@ -63,7 +68,11 @@ def init_adapter(key, base: DecoderConfig, lora: LoraConfig) -> Adapter:
         embed = {"a": jnp.zeros((r, v)), "b": b}
         a = jax.random.normal(next(keys), (r, d)) * d**-0.5
         head = {"a": a, "b": jnp.zeros((r, v))}
-    return Adapter(layers, embed, head, jnp.float32(lora.alpha / lora.rank))
+    blocks = lora.blocks or tuple(range(base.n_layers))
+    if not set(blocks) <= set(range(base.n_layers)):
+        raise UserError("lora.blocks", f"{blocks}", f"the base has {base.n_layers} blocks")
+    scale = jnp.zeros(base.n_layers + 1).at[jnp.array([*blocks, -1])].set(lora.alpha / lora.rank)
+    return Adapter(layers, embed, head, scale)
 
 
 def stack(adapters) -> Adapter:

@@ -27,7 +27,8 @@ class Adapter(NamedTuple):
     """LoRA factors, both with the long axis last (2x faster backward on XLA:CPU).
 
     `layers[name]` is `{"a": [l, r, d_in], "b": [l, r, d_out]}`; `embed` and `head` the same
-    without the layer axis. `scale` is alpha / r. Any entry may be missing.
+    without the layer axis. `scale` `[l + 1]` is alpha / r for every block, zero for blocks
+    that are not adapted, and alpha / r of embedding and head last. Any entry may be missing.
     """
 
     layers: dict[str, dict[str, jax.Array]]
@@ -139,7 +140,7 @@ def embed(params: Params, tokens_bt, adapter: Adapter | None = None):
     x_btd = params["embed"][tokens_bt]
     if adapter is not None and adapter.embed is not None:
         a_btr = adapter.embed["a"].T[tokens_bt]
-        x_btd = x_btd + (adapter.scale * (a_btr @ adapter.embed["b"])).astype(x_btd.dtype)
+        x_btd = x_btd + (adapter.scale[-1] * (a_btr @ adapter.embed["b"])).astype(x_btd.dtype)
     return x_btd
 
 
@@ -148,7 +149,7 @@ def unembed(config: DecoderConfig, params: Params, x_btd, adapter: Adapter | Non
     x_btd = rms_norm(x_btd, params["final_norm"], config.norm_eps)
     head = params["embed"].T if config.tie_embeddings else params["head"]
     lora = adapter.head if adapter is not None else None
-    return linear(x_btd, head, lora, adapter.scale if adapter is not None else None)
+    return linear(x_btd, head, lora, adapter.scale[-1] if adapter is not None else None)
 
 
 def backbone(
@@ -179,11 +180,11 @@ def backbone(
     n, k, h = config.n_heads, config.n_kv_heads, config.d_head
     angle_bth = positions_bt[..., None].astype(jnp.float32) * rope_frequencies(config)
     sin, cos = jnp.sin(angle_bth).astype(x_btd.dtype), jnp.cos(angle_bth).astype(x_btd.dtype)
-    scale = adapter.scale if adapter is not None else None
+    scale_l = adapter.scale[:-1] if adapter is not None else None
     factors = adapter.layers if adapter is not None else {}
 
     def block(x, per_layer):
-        w, lora, cache_l = per_layer
+        w, lora, scale, cache_l = per_layer
         b, t, _ = x.shape
         y = rms_norm(x, w["attn_norm"], config.norm_eps)
         q = linear(y, w["q"], lora.get("q"), scale).reshape(b, t, n, h)
@@ -206,7 +207,7 @@ def backbone(
     # Small models run 25% faster unrolled on a CPU; large ones would compile for minutes.
     unroll = config.n_layers if config.n_layers <= 8 else 1
     x_btd, (cache, reduced) = jax.lax.scan(
-        block, x_btd, (params["layers"], factors, cache), unroll=unroll
+        block, x_btd, (params["layers"], factors, scale_l, cache), unroll=unroll
     )
     return x_btd, cache, reduced
 

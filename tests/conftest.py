@@ -1,0 +1,22 @@
+"""What every test runs under: JAX on the CPU, one thread a worker, nothing remembered.
+
+Set as environment variables before anything imports JAX or NumPy, so that programs which
+tests start inherit them.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a stale program would hide a fault
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores among themselves
+    for _variable in ("PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(_variable, "1")
+
+# The same examples each time, whatever the machine's speed: a red run can be repeated.
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
