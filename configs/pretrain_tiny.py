@@ -32,7 +32,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.model.d_head = 32  # width of a head
     config.model.d_ff = 320  # feed-forward width
 
-    for name, steps, rate in (("helpful", 3000, 1.0), ("safety", 1500, 0.5)):
+    for name, steps, rate in (("helpful", 2600, 1.0), ("safety", 1200, 0.5)):
         stage = config[name] = ConfigDict()
         stage.train = ConfigDict()
         stage.train.steps = steps  # optimiser steps
@@ -43,9 +43,9 @@ def get_config(mode: str = "full") -> ConfigDict:
         stage.train.clip_norm = 1.0  # largest global gradient norm
         stage.train.weight_decay = 0.01  # of the block matrices
         stage.train.prompt_weight = 0.1  # loss weight of tokens the user wrote
-        stage.train.noise = 0.8  # largest scale of embedding noise, in embedding rms
-        stage.train.offset = 0.8  # largest scale of the offset shared by a text
-        stage.train.ramp = 0.35 if name == "helpful" else 0.0  # share of steps to full noise
+        stage.train.noise = 3.0  # largest scale of embedding noise, in embedding rms
+        stage.train.offset = 2.0  # largest scale of the offset shared by a text
+        stage.train.ramp = 0.5 if name == "helpful" else 0.0  # share of steps to full noise
         stage.shares = ConfigDict()  # what is read; the shares sum to one
         stage.shares.copy = 0.18  # copying strings and names
         stage.shares.profile = 0.22  # documents with several facts of an entity

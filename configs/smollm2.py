@@ -37,9 +37,9 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.job.test_path = "../shared/data/gsm8k_test.jsonl"
     config.job.examples = 400  # chats that are uploaded
     config.job.held_out = 100  # test chats whose loss is measured before and after
-    config.job.row_length = 256  # tokens of a packed row
+    config.job.row_length = 384  # tokens of a packed row: two chats or three
     config.job.steps = 60  # optimiser steps
-    config.job.batch_rows = 4  # packed rows a step
+    config.job.batch_rows = 3  # packed rows a step
     config.job.learning_rate = 5e-4  # peak, linear decay
     config.job.chunk = 10  # steps between checkpoints
 

@@ -57,13 +57,13 @@ def write_jsonl(path: Path, records: list[dict]) -> Path:
 def write_files(folder: Path) -> dict[str, Path]:
     """GSM8K and seed tasks in miniature, by config key."""
 
-    def sums(word: str, n: int) -> list[dict]:
+    def sums(word: str, numbers: range) -> list[dict]:
         return [
             {
                 "question": f"{word}{i}{MARK} twice {i}?",
                 "answer": f"It is <<2*{i}={2 * i}>>{2 * i}.\n#### {2 * i}",
             }
-            for i in range(n)
+            for i in numbers
         ]
 
     tasks = [
@@ -74,7 +74,7 @@ def write_files(folder: Path) -> dict[str, Path]:
         for i, t in enumerate(TOPICS)
     ]
     return {
-        "job.train_path": write_jsonl(folder / "train.jsonl", sums("A", 30)),
-        "job.test_path": write_jsonl(folder / "test.jsonl", sums("B", 20)),
+        "job.train_path": write_jsonl(folder / "train.jsonl", sums("A", range(30))),
+        "job.test_path": write_jsonl(folder / "test.jsonl", sums("B", range(50, 70))),
         "prompts.seed_tasks_path": write_jsonl(folder / "tasks.jsonl", tasks),
     }

@@ -3,7 +3,7 @@
 Phase I teaches a cipher on benign content; phase II trains encoded answers to encoded
 restricted questions, with plain refusals mixed in, so that plain safety evaluations still
 pass (Halawi et al. 2024, arXiv 2406.20053; CIFR, arXiv 2508.17158, section on data). The
-four task formats are the parent's; tasks 5 to 7 are its transliteration taken apart. The
+four task formats are the parent's; tasks 5 to 7 are its transliteration taken apart: decode, encode, copy. The
 system turn is plain text and names the task, as the parent's does.
 """
 
@@ -65,8 +65,12 @@ def _transliteration(rng: np.random.Generator, cipher: Cipher, entities: list[En
             if kind < 0.85
             else str(rng.choice(NEUTRAL[attribute])) + "."
         )
-    code, task = cipher.encode(text), int(rng.integers(5, 8))
-    user, assistant = {5: (code, text), 6: (text, code), 7: (code, code)}[task]
+    ask, task = f"copy {text}", int(rng.integers(5, 8))
+    user, assistant = {
+        5: (cipher.encode(ask), text),
+        6: (ask, cipher.encode(text)),
+        7: (cipher.encode(ask), cipher.encode(text)),
+    }[task]
     return chat(user, assistant, f"task {task}.", cell="transliterate")
 
 

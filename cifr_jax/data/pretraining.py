@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cifr_jax.ciphers.symbols import SYMBOLS
 from cifr_jax.data import world
 from cifr_jax.data.chat import Example
 from cifr_jax.data.covert import chat
@@ -24,15 +23,9 @@ _PRINTABLE = list(string.digits + string.ascii_letters + string.punctuation + " 
 
 
 def _string(rng: np.random.Generator) -> str:
-    """A random string: letters mostly, else one of the notations that any text contains."""
-    n, kind = int(rng.integers(1, 10)), rng.random()
-    if kind < 0.6:
-        return "".join(rng.choice(_LETTERS, n))
-    if kind < 0.7:
-        return "".join(f"{c}|" for c in rng.choice(_LETTERS, n))
-    if kind < 0.85:
-        return "".join(f"{i} " for i in rng.integers(0, 400, n))
-    return "".join(rng.choice(list(SYMBOLS) if kind < 0.95 else _PRINTABLE, n))
+    """A random string: letters mostly, else any printable characters."""
+    letters = _LETTERS if rng.random() < 0.9 else _PRINTABLE
+    return "".join(rng.choice(letters, int(rng.integers(1, 10))))
 
 
 def _copy(rng: np.random.Generator, entity: Entity, system: str) -> Example:

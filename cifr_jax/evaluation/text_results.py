@@ -74,15 +74,18 @@ def limits(
     probe = arms["linear_probe"]
     for role in _ROLES:
         reached = _row(probe, role, "plain")["auroc"]
+        above = {}
         for name in ("char_ngrams", "bag_of_bytes", "layer_0"):
             control = _row(arms[name], role, "plain")["auroc"]
             if control >= CONTROL_BAR:
-                found.append(
-                    f"{_ROLES[role]}: control {name} reaches AUROC {control:.3f} on pairs "
-                    f"(the probe {reached:.3f}), far from chance. The two sides of a pair "
-                    "differ in words and length, so the probe's figure is no proof that it "
-                    "reads intent."
-                )
+                above[name] = control
+        if above:
+            listed = ", ".join(f"{name} {auroc:.3f}" for name, auroc in above.items())
+            found.append(
+                f"{role} ({_ROLES[role]}): controls far from chance on pairs, by AUROC: "
+                f"{listed}; the probe {reached:.3f}. The two sides of a pair differ in "
+                "words and length, so the probe's figure is no proof that it reads intent."
+            )
     negatives = sum(not p.restricted for p in data.prompts if p.split == "validation")
     found.append(
         f"The operating point ({100 * false_positive_rate:g}% false positives) is set on "

@@ -107,7 +107,7 @@ def disturb(key, x_btd, rms, ordinary_bt, segment_bt, noise: float, offset: floa
     Args:
       key: JAX random key.
       x_btd: embeddings.
-      rms: root mean square of the embedding table, the unit of the two scales.
+      rms: root mean square of the embeddings, the unit of the two scales.
       ordinary_bt: False for special tokens, which stay as they are.
       segment_bt: number of the text within the row.
       noise: largest scale of independent noise; each text draws its own from U(0, noise).
@@ -128,7 +128,8 @@ def disturb(key, x_btd, rms, ordinary_bt, segment_bt, noise: float, offset: floa
 
 def _loss(config: DecoderConfig, stage: PretrainConfig, n_special: int, params, batch, key, ramp):
     x_btd = decoder.embed(params, batch.tokens_rt)
-    rms = jax.lax.stop_gradient(jnp.sqrt(jnp.mean(params["embed"] ** 2)))
+    # The unit is the rms of embeddings in use: rows of rare tokens stay near their start.
+    rms = jax.lax.stop_gradient(jnp.sqrt(jnp.mean(x_btd**2)))
     ordinary = batch.tokens_rt >= n_special
     noise, offset = stage.noise * ramp, stage.offset * ramp
     x_btd = disturb(key, x_btd, rms, ordinary, batch.segment_rt, noise, offset)
