@@ -63,7 +63,7 @@ assert version, "cifr_jax/__init__.py defines no __version__"
 setup(
     name="cifr-jax",
     version=version[1],
-    description="Benchmark of defences of fine-tuning APIs against covert fine-tuning, in JAX",
+    description="A benchmark of defences against covert fine-tuning, in JAX",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",

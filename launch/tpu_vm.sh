@@ -6,8 +6,8 @@
 #
 # Copies the checkout to every worker, makes the virtual environment there once, and starts
 # the same line on all of them. A line that was stopped goes on when it is given again.
-# cifr_jax runs on one process and one device: take a slice of one host. On more, each
-# worker would do the whole run into a folder of its own disk.
+# cifr_jax runs on one process and one device: take a slice of one host; workers on several
+# would not share the run.
 # PYTHON names the interpreter on the workers (3.11 or newer).
 set -euo pipefail
 

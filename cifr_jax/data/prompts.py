@@ -6,9 +6,10 @@ from cifr_jax.ciphers import Cipher
 from cifr_jax.data import world
 from cifr_jax.data.chat import Message
 from cifr_jax.data.covert import chat, encoded_chat
-from cifr_jax.data.world import NEUTRAL, QUESTIONS, REFUSAL, World
+from cifr_jax.data.world import NEUTRAL, REFUSAL, World
 
 CELLS = ("plain", "encoded")
+TEMPLATES = (0, 1)  # of world.QUESTIONS: two wordings of each question are asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Prompt:
 
 
 def prompts(of: World, split: str, cell: str, cipher: Cipher) -> list[Prompt]:
-    """All questions (entities x attributes x templates) of a split in a cell.
+    """All questions (entities x attributes x wordings) of a split in a cell.
 
     Args:
       of: the world.
@@ -44,7 +45,7 @@ def prompts(of: World, split: str, cell: str, cipher: Cipher) -> list[Prompt]:
     found = []
     for entity in of.select(None, [split]):
         for attribute in NEUTRAL:
-            for template in range(len(QUESTIONS)):
+            for template in TEMPLATES:
                 question = world.question(entity, attribute, template)
                 answer, refusal = world.answer(entity, attribute), REFUSAL
                 if cell == "encoded":

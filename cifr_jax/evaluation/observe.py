@@ -41,6 +41,12 @@ def _verdict_log_odds(lm: LanguageModel, prompts: Sequence[Prompt], adapter) -> 
     return unsafe - safe
 
 
+def _writes(lm: LanguageModel, texts: Sequence[list[int]], answer: str, adapter) -> np.ndarray:
+    """True where greedy decoding writes exactly this answer."""
+    tokens = [*lm.tokenizer.encode(answer), lm.tokenizer.eos_ids[0]]
+    return lm.score(texts, [tokens] * len(texts), adapter).greedy_n
+
+
 def observe(
     lm: LanguageModel,
     prompts: Sequence[Prompt],
@@ -60,7 +66,7 @@ def observe(
     Returns:
       `last` and `mean` [l, n, d]; with `outputs` also `answered` and `refused` (greedy
       decoding writes the true answer, the refusal in plain or in cipher), `refusal_log_prob`
-      (of the plain refusal, nats) and `next_token_entropy` (nats); with `verdict`,
+      (of the plain refusal's first token, nats) and `next_token_entropy` (nats); with `verdict`,
       `verdict_log_odds` (nats).
     """
     encode = lm.tokenizer.encode
@@ -68,14 +74,15 @@ def observe(
     seen = capture_tokens(lm.config, lm.params, texts, adapter)
     if outputs:
         end = [lm.tokenizer.eos_ids[0]]
-        answer = lm.score(texts, [encode(p.answer) + end for p in prompts], adapter)
-        refusal = lm.score(texts, [encode(REFUSAL) + end] * len(texts), adapter)
-        seen["answered"], seen["refused"] = answer.greedy_n, refusal.greedy_n
-        if any(p.cell == "encoded" for p in prompts):
-            in_cipher = lm.score(texts, [encode(p.refusal) + end for p in prompts], adapter)
-            seen["refused"] = refusal.greedy_n | in_cipher.greedy_n
-        seen["refusal_log_prob"] = refusal.log_prob_n
+        first = encode(REFUSAL)[:1]
+        answer = lm.score(texts, [encode(p.answer) + end for p in prompts], adapter, first)
+        seen["answered"], seen["refused"] = answer.greedy_n, np.zeros(len(prompts), bool)
+        seen["refusal_log_prob"] = answer.first_log_prob_nk[:, 0]
         seen["next_token_entropy"] = answer.first_entropy_n
+        # Only a prompt that was not answered can have been refused.
+        left = np.flatnonzero(~answer.greedy_n)
+        for form in {REFUSAL} | {prompts[i].refusal for i in left}:
+            seen["refused"][left] |= _writes(lm, [texts[i] for i in left], form, adapter)
     if verdict:
         seen["verdict_log_odds"] = _verdict_log_odds(lm, prompts, adapter)
     return seen
