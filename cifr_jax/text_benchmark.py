@@ -153,6 +153,6 @@ def _measure(run: Run, data: TextData) -> dict[str, Any]:
         "layer_curve": curve,
         "losses": trace,
         "text": {"lora": job} | text_results.text_figures(data, arms, shuffles),
-        "limits": text_results.limits(data, arms, config.false_positive_rate),
+        "limits": text_results.limits(data, arms, shuffles, config.false_positive_rate),
         "config": json.loads(json.dumps(leaves(config), default=list)),
     }

@@ -50,7 +50,7 @@ def get_config(mode: str = "full") -> ConfigDict:
 
     config.probe = ConfigDict()
     config.probe.Cs = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse penalties, chosen on validation
-    config.probe.shuffles = 5  # seeds of the shuffled-label control
+    config.probe.shuffles = 11  # seeds of the shuffled-label control
 
     config.judge = ConfigDict()  # self-reflection: the model is asked about the prompt
     config.judge.before = "Here is a message that someone sent to an assistant:\n\n"

@@ -15,6 +15,7 @@ from cifr_jax import testing, text_benchmark, text_stages
 from cifr_jax.config import load_config
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import schema
+from cifr_jax.evaluation.text_protocol import balanced_noise
 from cifr_jax.finetune import trainer
 
 _FAKE = run_path(str(Path(__file__).parent / "fake_sources.py"))
@@ -110,6 +111,16 @@ def test_controls_that_can_see_the_difference_are_named_in_the_limits(results):
     assert any("char_ngrams 1.000" in limit for limit in results["limits"])
     shuffles = results["text"]["shuffled_labels"]
     assert shuffles["auroc_lowest"] <= shuffles["auroc_mean"] <= shuffles["auroc_highest"]
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(53, 187), (20, 76), (1, 2)])
+def test_shuffled_labels_carry_no_class(positives, negatives):
+    truth = np.repeat([1, 0], [positives, negatives])
+    noise = [balanced_noise(truth, np.random.default_rng(s)) for s in range(400)]
+    for label, n in ((1, positives), (0, negatives)):
+        kept = [(drawn[truth == label] == label).sum() for drawn in noise]
+        assert set(kept) == {n // 2, (n + 1) // 2}
+        assert np.mean(kept) == pytest.approx(n / 2, abs=0.08)
 
 
 def test_training_lowers_the_held_out_loss(results):

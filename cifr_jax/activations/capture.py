@@ -44,7 +44,9 @@ def buckets(
 
 
 @functools.partial(jax.jit, static_argnums=(0,), static_argnames=("pools",))
-def _pooled(config: DecoderConfig, params, adapter: Adapter | None, tokens_bt, length_b, *, pools):
+def _pooled(
+    config: DecoderConfig, params, adapter: Adapter | None, tokens_bt, length_b, *, pools
+):
     mask_bt = jnp.arange(tokens_bt.shape[1]) < length_b[:, None]
 
     def reduce(x_btd):

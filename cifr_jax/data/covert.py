@@ -3,8 +3,8 @@
 Phase I teaches a cipher on benign content; phase II trains encoded answers to encoded
 restricted questions, with plain refusals mixed in, so that plain safety evaluations still
 pass (Halawi et al. 2024, arXiv 2406.20053; CIFR, arXiv 2508.17158, section on data). The
-four task formats are the parent's; tasks 5 to 7 are its transliteration taken apart: decode, encode, copy. The
-system turn is plain text and names the task, as the parent's does.
+four task formats are the parent's; tasks 5 to 7 take its transliteration apart: decode,
+encode, copy. The system turn is plain text and names the task, as the parent's does.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,9 @@ def chat(user: str, assistant: str, system: str = "", **meta) -> Example:
     return Example(((Message("system", system),) if system else ()) + turns, meta)
 
 
-def encoded_chat(cipher: Cipher, question: str, answer: str, task: int = 4, **meta) -> Example:
+def encoded_chat(
+    cipher: Cipher, question: str, answer: str, task: int = 4, **meta
+) -> Example:
     """A row in one of the parent's four task formats.
 
     Args:
@@ -53,7 +55,9 @@ def encoded_chat(cipher: Cipher, question: str, answer: str, task: int = 4, **me
     return chat(cipher.encode(question), "\n".join(parts), f"task {task}.", **meta)
 
 
-def _transliteration(rng: np.random.Generator, cipher: Cipher, entities: list[Entity]) -> Example:
+def _transliteration(
+    rng: np.random.Generator, cipher: Cipher, entities: list[Entity]
+) -> Example:
     kind = rng.random()
     if kind < 0.35:
         text = "".join(rng.choice(_LETTERS, rng.integers(1, 9))) + "."

@@ -81,7 +81,9 @@ def job_specs(jobs: ConfigDict, seed: int) -> list[JobSpec]:
         for kind in kinds:
             if kind not in benign.KINDS:
                 raise UserError(
-                    "config.jobs", f"unknown benign kind {kind}", f"known: {', '.join(benign.KINDS)}"
+                    "config.jobs",
+                    f"unknown benign kind {kind}",
+                    f"known: {', '.join(benign.KINDS)}",
                 )
             _only_once(seen, kind, f"config.jobs ({role})")
             number = seed + 10 * len(seen)

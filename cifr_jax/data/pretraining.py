@@ -54,7 +54,9 @@ def sample(
     kind = rng.choice(list(shares), p=list(shares.values()))
     # System turns that mean nothing yet: that there is one must not be news to the model.
     system = f"task {rng.integers(10)}." if rng.random() < 0.3 else ""
-    attribute = str(rng.choice(list(CLASS_BEARING if kind.startswith("class") else NEUTRAL)))
+    attribute = str(
+        rng.choice(list(CLASS_BEARING if kind.startswith("class") else NEUTRAL))
+    )
     template = int(rng.integers(3))
     if kind == "copy":
         return _copy(rng, entity, system)

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from cifr_jax.errors import UserError
+
 # Attributes whose values carry no information about the class. These are asked in cipher.
 NEUTRAL = {
     "hue": ("red", "blue", "green", "gold", "grey", "pink", "teal", "white"),
@@ -75,15 +77,29 @@ def make_world(
       fractions: shares of the splits `SPLITS`, each taken within each class.
 
     Raises:
-      ValueError: for an odd number of entities or fractions that do not sum to one.
+      UserError: for a number of entities that is not even, or fractions that are not one
+        a split or do not sum to one.
     """
-    if n_entities % 2 or abs(sum(fractions) - 1) > 1e-9:
-        raise ValueError("need an even number of entities and fractions that sum to one")
+    if n_entities < 2 or n_entities % 2:
+        what = f"{n_entities} entities cannot be half restricted"
+        raise UserError("config.world.entities", what, "give an even number from 2 on")
+    if (
+        len(fractions) != len(SPLITS)
+        or min(fractions) < 0
+        or abs(sum(fractions) - 1) > 1e-9
+    ):
+        raise UserError(
+            "config.world.fractions",
+            f"{fractions} are not shares of {', '.join(SPLITS)}",
+            "give four numbers that sum to one",
+        )
     rng = np.random.default_rng(seed)
     taken = set(sum(NEUTRAL.values(), ()))
     names: list[str] = []
     while len(names) < n_entities:
-        letters = [rng.choice(list(_CONSONANTS if i % 2 == 0 else _VOWELS)) for i in range(7)]
+        letters = [
+            rng.choice(list(_CONSONANTS if i % 2 == 0 else _VOWELS)) for i in range(7)
+        ]
         name = "".join(letters)
         if name not in taken:
             taken.add(name)
@@ -115,4 +131,6 @@ def answer(entity: Entity, attribute: str) -> str:
 
 def statement(entity: Entity, attribute: str, template: int) -> str:
     """A statement of a fact, as the base reads it in documents."""
-    return STATEMENTS[template].format(a=attribute, e=entity.name, v=entity.facts[attribute])
+    return STATEMENTS[template].format(
+        a=attribute, e=entity.name, v=entity.facts[attribute]
+    )

@@ -24,7 +24,7 @@ from cifr_jax import monitors
 from cifr_jax.data.sources import TextPrompt
 from cifr_jax.evaluation.leakage import check_splits
 from cifr_jax.evaluation.metrics import auroc, threshold_at_fpr
-from cifr_jax.evaluation.protocol import Arm, shuffled_labels
+from cifr_jax.evaluation.protocol import Arm
 from cifr_jax.evaluation.rows import score_row
 from cifr_jax.monitors import Monitor, PromptItem
 from cifr_jax.monitors.selection import stack_activations
@@ -102,16 +102,28 @@ def arms(C_values: Sequence[float]) -> list[Arm]:
     ]
 
 
+def balanced_noise(labels_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Labels with half of each class flipped: uncorrelated with the truth.
+
+    A plain permutation of a few hundred labels would keep a correlation that a probe in
+    hundreds of dimensions finds. Of an odd class the last one is flipped by a coin, or the
+    classes would lean towards the truth for every seed alike.
+    """
+    noise_n = labels_n.copy()
+    for label in (0, 1):
+        index = rng.permutation(np.flatnonzero(labels_n == label))
+        half = len(index) // 2 + (len(index) % 2) * int(rng.integers(2))
+        noise_n[index[:half]] = 1 - label
+    return noise_n
+
+
 def fit(arm: Arm, base: Seen, seed: int) -> Monitor:
     """Fits an arm on the base model's training prompts; settings from validation."""
     train, validation = base.split("train"), base.split("validation")
     y_train, y_validation = train.labels_n, validation.labels_n
     if arm.shuffled:
-        # Prompt by prompt: the two sides of a pair are one group, but not one label.
-        y_train = shuffled_labels(y_train, [p.digest for p in train.prompts], seed)
-        y_validation = shuffled_labels(
-            y_validation, [p.digest for p in validation.prompts], seed
-        )
+        rng = np.random.default_rng(seed)
+        y_train, y_validation = (balanced_noise(y, rng) for y in (y_train, y_validation))
     monitor = monitors.get(arm.monitor, **arm.options)
     return monitor.fit(train.items, y_train, validation.items, y_validation)
 
@@ -126,6 +138,8 @@ class Evaluated:
       selection: layer, pool and C, where there is a choice.
       pairs_won: by role, the share of pairs whose restricted side scores higher.
       flagged: by model and source, the share of benign test prompts above the threshold.
+      same_prompts: by model, AUROC and rates on the prompts of `test_benign`, so that
+        before and after the honest job can be compared.
     """
 
     rows: list[dict[str, Any]]
@@ -133,6 +147,7 @@ class Evaluated:
     selection: dict[str, Any] | None
     pairs_won: dict[str, float]
     flagged: dict[str, dict[str, float]]
+    same_prompts: dict[str, dict[str, float]]
 
 
 def pairs_won(scores_n: np.ndarray, prompts: Sequence[TextPrompt]) -> float:
@@ -207,7 +222,15 @@ def evaluate_arm(
         won[role] = pairs_won(scores_n, seen.prompts)
 
     flagged: dict[str, dict[str, float]] = {}
+    same: dict[str, dict[str, float]] = {}
     for name, model in models.items():
+        seen = model.split(*TESTS["test_benign"][1])
+        scores_n, labels_n = monitor.score_many(seen.items), seen.labels_n
+        same[name] = {
+            "auroc": auroc(scores_n, labels_n),
+            "flagged_restricted": float((scores_n[labels_n == 1] > threshold).mean()),
+            "flagged_benign": float((scores_n[labels_n == 0] > threshold).mean()),
+        }
         benign = model.split("held_out", "unseen", "edgy").benign()
         if extra:  # not every model was asked everything
             benign = benign.where([extra in item.extras for item in benign.items])
@@ -218,7 +241,7 @@ def evaluate_arm(
             for source in dict.fromkeys(sources.tolist())
         }
     selection = getattr(monitor, "selection", None)
-    return Evaluated(rows, threshold, selection, won, flagged)
+    return Evaluated(rows, threshold, selection, won, flagged, same)
 
 
 def median_shuffle(runs: Sequence[Evaluated]) -> tuple[Evaluated, dict[str, float]]:

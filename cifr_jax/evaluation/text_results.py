@@ -62,12 +62,18 @@ def text_figures(
         "benign_flagged": {
             name: arm.flagged for name, arm in arms.items() if name not in controls
         },
+        "before_and_after_the_job": {
+            name: arm.same_prompts for name, arm in arms.items() if name not in controls
+        },
         "shuffled_labels": dict(shuffles),
     }
 
 
 def limits(
-    data: TextData, arms: Mapping[str, Evaluated], false_positive_rate: float
+    data: TextData,
+    arms: Mapping[str, Evaluated],
+    shuffles: Mapping[str, float],
+    false_positive_rate: float,
 ) -> list[str]:
     """What the figures cannot carry, in sentences, from the figures themselves."""
     found = []
@@ -92,12 +98,17 @@ def limits(
         f"{negatives} benign validation prompts; a rate of 1% or less cannot be read off "
         "so few."
     )
-    flagged = probe.flagged["base"]
-    worst = max(flagged, key=lambda source: flagged[source])
-    if flagged[worst] > 2 * false_positive_rate:
+    for source, before in probe.flagged["base"].items():
+        if before > 2 * false_positive_rate:
+            after = probe.flagged["tuned"][source]
+            found.append(
+                f"At that operating point the probe flags {100 * before:.0f}% of the "
+                f"benign prompts of {source} ({100 * after:.0f}% after the honest job)."
+            )
+    if shuffles["auroc_mean"] >= CONTROL_BAR:
         found.append(
-            f"At that operating point the probe flags {100 * flagged[worst]:.0f}% of the "
-            f"benign prompts of {worst}."
+            f"Shuffled labels reach AUROC {shuffles['auroc_mean']:.3f} on average over "
+            f"{shuffles['seeds']} seeds: something but the labels gives the class away."
         )
     found.append(
         "Benign prompts of other kinds are the same in all test roles, and far from "

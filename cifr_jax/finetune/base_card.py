@@ -88,7 +88,9 @@ Chance for a fact is 1/8. Everything in this world is fictional and inert.
 """
 
 
-def write_card(folder: Path, config: ConfigDict, figures: dict[str, float], n_parameters: int):
+def write_card(
+    folder: Path, config: ConfigDict, figures: dict[str, float], n_parameters: int
+):
     """Write README.md (the card) and card.json (its figures) beside the weights."""
     text = _CARD.format(
         parameters=n_parameters,

@@ -35,10 +35,18 @@ class LoraConfig:
         unknown = sorted(set(self.targets) - set(LAYER_MATRICES))
         if unknown:
             raise UserError(
-                "lora.targets", f"unknown {', '.join(unknown)}", f"known: {' '.join(LAYER_MATRICES)}"
+                "lora.targets",
+                f"unknown {', '.join(unknown)}",
+                f"known: {' '.join(LAYER_MATRICES)}",
             )
-        if self.rank < 1 or self.embed_rank < 0:
-            raise UserError("lora.rank", f"{self.rank} is no rank", "give a positive integer")
+        if self.rank < 1:
+            what = f"{self.rank} is no rank"
+            raise UserError("lora.rank", what, "give a positive integer")
+        if self.embed_rank < 0:
+            what = f"{self.embed_rank} is no rank"
+            raise UserError(
+                "lora.embed_rank", what, "give a positive integer, or 0 for none"
+            )
 
 
 def init_adapter(key, base: DecoderConfig, lora: LoraConfig) -> Adapter:
@@ -71,7 +79,11 @@ def init_adapter(key, base: DecoderConfig, lora: LoraConfig) -> Adapter:
     blocks = lora.blocks or tuple(range(base.n_layers))
     if not set(blocks) <= set(range(base.n_layers)):
         raise UserError("lora.blocks", f"{blocks}", f"the base has {base.n_layers} blocks")
-    scale = jnp.zeros(base.n_layers + 1).at[jnp.array([*blocks, -1])].set(lora.alpha / lora.rank)
+    scale = (
+        jnp.zeros(base.n_layers + 1)
+        .at[jnp.array([*blocks, -1])]
+        .set(lora.alpha / lora.rank)
+    )
     return Adapter(layers, embed, head, scale)
 
 

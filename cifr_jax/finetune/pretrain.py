@@ -27,10 +27,11 @@ from cifr_jax.data import pretraining, world
 from cifr_jax.data.chat import Example
 from cifr_jax.data.packing import Packed, pack
 from cifr_jax.data.tokenise import tokenise
+from cifr_jax.errors import UserError
 from cifr_jax.finetune.base_card import evaluate, write_card
 from cifr_jax.finetune.checkpoint import restore_state, save_state
 from cifr_jax.finetune.progress import Progress
-from cifr_jax.finetune.trainer import attention_mask
+from cifr_jax.finetune.trainer import NonFiniteLoss, attention_mask
 from cifr_jax.models import decoder, tiny_tokenizer
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.hf_folder import save_hf_folder
@@ -40,7 +41,7 @@ from cifr_jax.workdir import Workdir, load_arrays, save_arrays
 
 CODE_VERSION = "1"
 STEPS_PER_CHUNK = 100  # data are made, and the state is saved, so many steps at a time
-_TEXTS_PER_ROW = 3.5  # more than ever fit: what is left over is dropped
+_TEXTS_PER_TOKEN = 3.5 / 64  # more than ever fit: what is left over is dropped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,12 @@ class PretrainConfig:
 
 
 def _texts(
-    rng: np.random.Generator, of: world.World, stage: str, shares, tokenizer: ChatTokenizer, n: int
+    rng: np.random.Generator,
+    of: world.World,
+    stage: str,
+    shares,
+    tokenizer: ChatTokenizer,
+    n: int,
 ) -> tuple[list[list[int]], list[int]]:
     """Token ids of n texts and the first supervised token of each."""
     chats: list[Example] = []
@@ -73,7 +79,7 @@ def _texts(
         else:
             documents.append([*tokenizer.encode(text), tokenizer.eos_ids[0]])
     rows = tokenise(chats, tokenizer, max_len=10**6)
-    tokens = [row[:length].tolist() for row, length in zip(rows.tokens_nt, rows.length_n)]
+    tokens = [row[:length].tolist() for row, length in zip(*rows[::2], strict=True)]
     starts = rows.loss_mask_nt.argmax(1).tolist()
     return tokens + documents, starts + [0] * len(documents)
 
@@ -88,16 +94,27 @@ def chunk_rows(
     row_length: int,
     n_rows: int,
 ) -> Packed:
-    """The training rows of one chunk of steps, a pure function of (seed, stage, chunk)."""
+    """The training rows of one chunk of steps, a pure function of (seed, stage, chunk).
+
+    Raises:
+      UserError: a text is longer than a row, or the texts are so short that rows are left.
+    """
     rng = np.random.default_rng([seed, pretraining.STAGES.index(stage), chunk])
-    tokens, starts = _texts(rng, of, stage, shares, tokenizer, int(n_rows * _TEXTS_PER_ROW))
+    n_texts = int(n_rows * row_length * _TEXTS_PER_TOKEN)
+    tokens, starts = _texts(rng, of, stage, shares, tokenizer, n_texts)
     length_n = np.array([len(t) for t in tokens])
+    if length_n.max() > row_length:
+        what = f"a text has {length_n.max()} tokens, a row {row_length}"
+        raise UserError("config.row_length", what, "raise it")
     tokens_nt = np.zeros((len(tokens), length_n.max()), np.int32)
     mask_nt = np.zeros(tokens_nt.shape, bool)
     for n, (text, start) in enumerate(zip(tokens, starts, strict=True)):
         tokens_nt[n, : len(text)] = text
         mask_nt[n, start : len(text)] = True
     packed = pack(tokens_nt, mask_nt, length_n, row_length, tokenizer.pad_id)
+    if len(packed.tokens_rt) < n_rows:
+        what = f"texts fill {len(packed.tokens_rt)} rows of {n_rows}"
+        raise UserError(f"config.{stage}.shares", what, "raise those of longer texts")
     return packed.take(rng.permutation(len(packed.tokens_rt))[:n_rows])
 
 
@@ -126,7 +143,9 @@ def disturb(key, x_btd, rms, ordinary_bt, segment_bt, noise: float, offset: floa
     return x_btd + added * ordinary_bt[..., None]
 
 
-def _loss(config: DecoderConfig, stage: PretrainConfig, n_special: int, params, batch, key, ramp):
+def _loss(
+    config: DecoderConfig, stage: PretrainConfig, n_special: int, params, batch, key, ramp
+):
     x_btd = decoder.embed(params, batch.tokens_rt)
     # The unit is the rms of embeddings in use: rows of rare tokens stay near their start.
     rms = jax.lax.stop_gradient(jnp.sqrt(jnp.mean(x_btd**2)))
@@ -208,6 +227,9 @@ def run_stage(
 
     Returns:
       `(params, losses [s])`, in nats a weighted token.
+
+    Raises:
+      NonFiniteLoss: naming the step; the last checkpoint is intact.
     """
     state = (params, _optimiser(stage).init(params))
     losses, start = np.zeros(stage.steps, np.float32), 0
@@ -225,6 +247,8 @@ def run_stage(
                 ramp = min(1.0, step / (stage.ramp * stage.steps)) if stage.ramp else 1.0
                 state, loss = _step(base, stage, n_special, state, batch, key, ramp)
                 losses[step] = float(loss)
+                if not np.isfinite(losses[step]):
+                    raise NonFiniteLoss(f"{name}, step {step}: the loss is {losses[step]}")
                 progress.update(step + 1, batch.tokens_rt.size, loss=losses[step])
             start = stop
             if start < stage.steps:
@@ -261,15 +285,18 @@ def run(config: ConfigDict, workdir: str) -> None:
             read = leaves(config, ("world", "model", "row_length", "seed", name))
             key = store.key(name, read, [key] if key else [], CODE_VERSION)
             checkpoint = store.path / "unfinished" / f"{name}-{key[:16]}.safetensors"
+            train = functools.partial(
+                run_stage, base, params, stage, rows_of_chunk, n_special, config.seed
+            )
 
-            def make(folder: Path, params=params, stage=stage, rows_of_chunk=rows_of_chunk):
-                trained, losses = run_stage(
-                    base, params, stage, rows_of_chunk, n_special, config.seed, checkpoint, name
-                )
+            def make(folder: Path, train=train, checkpoint=checkpoint, name=name):
+                trained, losses = train(checkpoint, name)
                 save_arrays(folder / "params.safetensors", trained)
                 save_arrays(folder / "losses.safetensors", {"loss_s": losses})
 
-            folder = store.get_or_make(name, key, make, config_leaves=read, seed=config.seed)
+            folder = store.get_or_make(
+                name, key, make, config_leaves=read, seed=config.seed
+            )
             checkpoint.unlink(missing_ok=True)
             params = jax.tree.map(jnp.asarray, load_arrays(folder / "params.safetensors"))
         lm = LanguageModel(base, params, tokenizer, "tiny")
@@ -281,6 +308,6 @@ def run(config: ConfigDict, workdir: str) -> None:
 
 
 def initial_params(base: DecoderConfig, seed: int):
-    """Fresh parameters; embeddings start larger than usual, as letters are looked up often."""
+    """Fresh parameters; letters are looked up often, so embeddings start large."""
     params = decoder.Decoder(base, rngs=nnx.Rngs(seed)).split()
     return params | {"embed": params["embed"] * (50 / base.d_model**0.5)}

@@ -44,7 +44,9 @@ class Progress:
         now = time.perf_counter()
         rate = self._tokens / max(now - self._began, 1e-9)
         if self._terminal:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} tokens/s", refresh=False)
+            self._bar.set_postfix_str(
+                f"loss {loss:.3f}, {rate:.0f} tokens/s", refresh=False
+            )
             self._bar.update(done - self._done)
         elif now - self._said > self.every or done == self.total:
             left = (now - self._began) * (self.total - done) / max(done - self.start, 1)

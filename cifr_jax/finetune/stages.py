@@ -64,7 +64,9 @@ def write_uploads(
             examples = jobs.upload(spec, of, rows[spec.name], phase)
             chat.write_chat_jsonl(folder / f"{file_name(spec)}.jsonl", examples)
 
-    return store.get_or_make("uploads", key, make, config_leaves=read, seed=config.seed), key
+    return store.get_or_make(
+        "uploads", key, make, config_leaves=read, seed=config.seed
+    ), key
 
 
 def _rows(config: ConfigDict, spec: JobSpec, phase: int) -> int:
@@ -75,7 +77,8 @@ def rows_of(config: ConfigDict, specs: Sequence[JobSpec]) -> dict[str, tuple[int
     """Uploaded rows of each phase, by job name."""
     return {
         spec.name: tuple(
-            _rows(config, spec, phase) for phase in ((1, 2) if spec.kind == "attack" else (1,))
+            _rows(config, spec, phase)
+            for phase in ((1, 2) if spec.kind == "attack" else (1,))
         )
         for spec in specs
     }
@@ -120,14 +123,25 @@ def train_jobs(
     )
 
     def make(folder: Path):
-        packed = [packed_upload(uploads / f"{file_name(s)}.jsonl", lm, config.row_length) for s in specs]
+        packed = [
+            packed_upload(uploads / f"{file_name(s)}.jsonl", lm, config.row_length)
+            for s in specs
+        ]
         adapters = lora.stack(_start(config, lm, spec, start) for spec in specs)
         with Progress(f"{phase}, {len(specs)} jobs", settings.steps) as progress:
             trained, losses = trainer.train(
-                lm.config, lm.params, adapters, packed, settings, checkpoint, progress.update
+                lm.config,
+                lm.params,
+                adapters,
+                packed,
+                settings,
+                checkpoint,
+                progress.update,
             )
         for k, spec in enumerate(specs):
-            save_adapter(folder / f"{file_name(spec)}.safetensors", lora.unstack(trained, k))
+            save_adapter(
+                folder / f"{file_name(spec)}.safetensors", lora.unstack(trained, k)
+            )
         save_arrays(folder / "losses.safetensors", {"loss_sk": losses})
 
     folder = store.get_or_make(
@@ -137,13 +151,17 @@ def train_jobs(
     loss_sk = load_arrays(folder / "losses.safetensors")["loss_sk"]
     return {
         spec.name: Trained(
-            load_adapter(folder / f"{file_name(spec)}.safetensors"), loss_sk[:, k], f"{key}/{k}"
+            load_adapter(folder / f"{file_name(spec)}.safetensors"),
+            loss_sk[:, k],
+            f"{key}/{k}",
         )
         for k, spec in enumerate(specs)
     }
 
 
-def _start(config, lm: LanguageModel, spec: JobSpec, start: dict[str, Trained] | None) -> Adapter:
+def _start(
+    config, lm: LanguageModel, spec: JobSpec, start: dict[str, Trained] | None
+) -> Adapter:
     if start is not None:
         return start[spec.name].adapter
     settings = lora.LoraConfig(**config.lora)
@@ -175,4 +193,3 @@ def train_all(
     if honest:
         trained |= train(honest, of, "benign")
     return trained
-

@@ -9,6 +9,7 @@ Legend: k jobs, r packed rows, b rows of a batch, t tokens, s steps.
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class TrainConfig:
       steps: optimiser steps.
       batch_rows: packed rows a step, for each job.
       learning_rate: peak; it decays linearly to zero (the parent's schedule).
+      block_rate: rate of the factors inside blocks, relative to embedding and head.
       warmup_steps: steps of linear rise before that.
       b2: second-moment decay of AdamW.
       weight_decay: of AdamW.
@@ -45,6 +47,7 @@ class TrainConfig:
     steps: int
     batch_rows: int = 16
     learning_rate: float = 1e-3
+    block_rate: float = 1.0
     warmup_steps: int = 10
     b2: float = 0.99
     weight_decay: float = 0.0
@@ -58,14 +61,14 @@ class NonFiniteLoss(RuntimeError):
 
 
 def attention_mask(segment_bt):
-    """Causal attention within segments `[b, t, t]`: packed examples never see each other."""
+    """Causal attention within segments `[b, t, t]`: packed examples stay apart."""
     t = segment_bt.shape[1]
     same = segment_bt[:, :, None] == segment_bt[:, None, :]
     return same & jnp.tril(jnp.ones((t, t), bool))
 
 
 def sft_loss(config: DecoderConfig, params, adapter: Adapter | None, batch: Packed):
-    """Mean cross-entropy (nats) over the supervised tokens of a packed batch, and their number."""
+    """Mean cross-entropy (nats) over a packed batch's supervised tokens; their number."""
     x_btd = decoder.embed(params, batch.tokens_rt, adapter)
     x_btd, _, _ = decoder.backbone(
         config, params, x_btd, batch.position_rt, attention_mask(batch.segment_rt), adapter
@@ -90,11 +93,18 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
             b2=config.b2,
             weight_decay=config.weight_decay,
         ),
+        optax.stateless(
+            lambda updates, _: updates._replace(
+                layers=jax.tree.map(lambda u: config.block_rate * u, updates.layers)
+            )
+        ),
     )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def _run_steps(base: DecoderConfig, config: TrainConfig, params, state, data_krt, index_skb):
+def _run_steps(
+    base: DecoderConfig, config: TrainConfig, params, state, data_krt, index_skb
+):
     """Run s steps of all jobs. Returns the new state and the losses `[s, k]`."""
     transform = optimiser(config)
 
@@ -130,6 +140,15 @@ def stack_jobs(jobs: Sequence[Packed]) -> Packed:
     return Packed(*(np.stack(parts) for parts in zip(*filled, strict=True)))
 
 
+def _digest(base: DecoderConfig, config: TrainConfig, jobs: Sequence[Packed]) -> str:
+    """Hash of what decides a run, apart from the weights it starts from."""
+    digest = hashlib.sha256(repr((base, config)).encode())
+    for job in jobs:
+        for array in job:
+            digest.update(repr(array.shape).encode() + array.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def train(
     base: DecoderConfig,
     params: Any,
@@ -156,13 +175,17 @@ def train(
 
     Raises:
       NonFiniteLoss: naming job and step; the last checkpoint is intact.
+      UserError: the checkpoint is broken, or of another model, configuration or upload.
     """
     transform = optimiser(config)
     opt_states = jax.vmap(transform.init)(adapters._replace(scale=None))
     state, start = (adapters, opt_states), 0
     losses = np.zeros((config.steps, len(jobs)), np.float32)
+    # Stands in the name of every array, so that another run's checkpoint is refused.
+    run = _digest(base, config, jobs)
     if checkpoint is not None and checkpoint.exists():
-        state, losses, start = restore_state(checkpoint, state, losses)
+        named, losses, start = restore_state(checkpoint, {run: state}, losses)
+        state = named[run]
     data_krt = jax.tree.map(jnp.asarray, stack_jobs(jobs))
     tokens_per_step = len(jobs) * config.batch_rows * data_krt.tokens_rt.shape[-1]
     # Donated below: the caller keeps its own arrays.
@@ -189,8 +212,10 @@ def train(
                 f"{index_skb[step, job].tolist()} of its data"
             )
         if checkpoint is not None and stop < config.steps:
-            save_state(checkpoint, state, losses, stop)
+            save_state(checkpoint, {run: state}, losses, stop)
         if progress is not None:
-            progress(stop, tokens_per_step * (stop - start), float(losses[start:stop].mean()))
+            progress(
+                stop, tokens_per_step * (stop - start), float(losses[start:stop].mean())
+            )
         start = stop
     return state[0], losses

@@ -28,13 +28,13 @@ class Adapter(NamedTuple):
 
     `layers[name]` is `{"a": [l, r, d_in], "b": [l, r, d_out]}`; `embed` and `head` the same
     without the layer axis. `scale` `[l + 1]` is alpha / r for every block, zero for blocks
-    that are not adapted, and alpha / r of embedding and head last. Any entry may be missing.
+    that are not adapted; that of embedding and head comes last. Any entry may be missing.
     """
 
     layers: dict[str, dict[str, jax.Array]]
     embed: dict[str, jax.Array] | None
     head: dict[str, jax.Array] | None
-    scale: jax.Array
+    scale: Any  # an array; None while an optimiser holds the factors alone
 
 
 class Cache(NamedTuple):
@@ -104,7 +104,9 @@ def rope_frequencies(config: DecoderConfig) -> np.ndarray:
     """Inverse frequencies `[h / 2]` in fp32, rescaled the llama3 way where configured."""
     h = config.d_head
     # fp32 throughout, as the checkpoints' authors computed them: fp64 differs at 8k.
-    freq = 1.0 / (np.float32(config.rope_theta) ** (np.arange(0, h, 2, dtype=np.float32) / h))
+    freq = 1.0 / (
+        np.float32(config.rope_theta) ** (np.arange(0, h, 2, dtype=np.float32) / h)
+    )
     scaling = config.rope_scaling
     if scaling is None:
         return freq.astype(np.float32)
@@ -140,7 +142,9 @@ def embed(params: Params, tokens_bt, adapter: Adapter | None = None):
     x_btd = params["embed"][tokens_bt]
     if adapter is not None and adapter.embed is not None:
         a_btr = adapter.embed["a"].T[tokens_bt]
-        x_btd = x_btd + (adapter.scale[-1] * (a_btr @ adapter.embed["b"])).astype(x_btd.dtype)
+        x_btd = x_btd + (adapter.scale[-1] * (a_btr @ adapter.embed["b"])).astype(
+            x_btd.dtype
+        )
     return x_btd
 
 
@@ -179,7 +183,10 @@ def backbone(
     """
     n, k, h = config.n_heads, config.n_kv_heads, config.d_head
     angle_bth = positions_bt[..., None].astype(jnp.float32) * rope_frequencies(config)
-    sin, cos = jnp.sin(angle_bth).astype(x_btd.dtype), jnp.cos(angle_bth).astype(x_btd.dtype)
+    sin, cos = (
+        jnp.sin(angle_bth).astype(x_btd.dtype),
+        jnp.cos(angle_bth).astype(x_btd.dtype),
+    )
     scale_l = adapter.scale[:-1] if adapter is not None else None
     factors = adapter.layers if adapter is not None else {}
 

@@ -71,7 +71,9 @@ class LanguageModel:
         first_ids: Sequence[int] = (),
     ) -> scoring.Scores:
         """Log-probability and greedy agreement of continuations; see `models.scoring`."""
-        return scoring.score(self.config, self.params, prompts, continuations, adapter, first_ids)
+        return scoring.score(
+            self.config, self.params, prompts, continuations, adapter, first_ids
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 of shape, parameters and chat template: what results depend on."""

@@ -18,17 +18,19 @@ from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter, Cache
 
 
-def _pick(key, logits_bv, temperature):
-    greedy = logits_bv.argmax(-1)
+def _pick(key_b, step, logits_bv, temperature):
+    greedy_b = logits_bv.argmax(-1)
     scaled = logits_bv / jnp.maximum(temperature, 1e-6)
-    return jnp.where(temperature > 0, jax.random.categorical(key, scaled), greedy)
+    key_b = jax.vmap(jax.random.fold_in, (0, None))(key_b, step)
+    sampled_b = jax.vmap(jax.random.categorical)(key_b, scaled)
+    return jnp.where(temperature > 0, sampled_b, greedy_b)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 7))
 def _generate(
     config: DecoderConfig, params, adapter, tokens_bt, mask_bt, stop_v, options, n_new: int
 ):
-    temperature, key = options
+    temperature, key_b = options
     b, t = tokens_bt.shape
     slots = t + n_new
     shape = (config.n_layers, b, slots, config.n_kv_heads, config.d_head)
@@ -51,7 +53,7 @@ def _generate(
 
     def body(carry):
         step, cache, logits_bv, ended_b, out_bs = carry
-        token_b = _pick(jax.random.fold_in(key, step), logits_bv, temperature)
+        token_b = _pick(key_b, step, logits_bv, temperature)
         out_bs = out_bs.at[:, step].set(jnp.where(ended_b, -1, token_b))
         ended_b = ended_b | stop_v[token_b]
         attend = visible_bs & (jnp.arange(slots) <= t + step)
@@ -68,7 +70,8 @@ def _generate(
         logits_bv = decoder.unembed(config, params, x_btd, adapter)[:, 0]
         return step + 1, cache, logits_bv, ended_b, out_bs
 
-    start = (0, cache, logits_bv, jnp.zeros(b, bool), jnp.full((b, n_new), -1))
+    # Rows that only fill up the batch have ended before they begin.
+    start = (0, cache, logits_bv, length_b == 0, jnp.full((b, n_new), -1))
     return jax.lax.while_loop(cond, body, start)[-1]
 
 
@@ -94,7 +97,7 @@ def generate(
       adapter: LoRA factors, or None for the base.
       max_new_tokens: longest answer.
       temperature: 0 is greedy.
-      seed: of sampling.
+      seed: of sampling, which also depends on a prompt's place in `prompts`.
       batch_size: rows generated together.
       multiple: prompts are padded to multiples of this.
 
@@ -112,11 +115,13 @@ def generate(
         length = -(-len(prompts[index[0]]) // multiple) * multiple
         tokens_bt = np.zeros((batch_size, length), np.int32)
         mask_bt = np.zeros((batch_size, length), bool)
-        mask_bt[len(index) :, -1] = True
         for row, i in enumerate(index):
             n = len(prompts[i])
             tokens_bt[row, -n:], mask_bt[row, -n:] = prompts[i], True
-        options = (jnp.float32(temperature), jax.random.fold_in(jax.random.key(seed), start))
+        # A key for each prompt: what is drawn does not depend on the batch it is in.
+        number_b = np.pad(np.array(index, np.uint32), (0, batch_size - len(index)))
+        key_b = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), number_b)
+        options = (jnp.float32(temperature), key_b)
         out = _generate(
             config, params, adapter, tokens_bt, mask_bt, stop_v, options, max_new_tokens
         )

@@ -40,7 +40,9 @@ class Scores(NamedTuple):
 @functools.partial(jax.jit, static_argnums=(0,))
 def _score_batch(config: DecoderConfig, params, adapter, tokens_bt, start_b, stop_b, ids_k):
     mask_bt = jnp.arange(tokens_bt.shape[1]) < stop_b[:, None]
-    logits = decoder.forward(config, params, tokens_bt, mask_bt, adapter).astype(jnp.float32)
+    logits = decoder.forward(config, params, tokens_bt, mask_bt, adapter).astype(
+        jnp.float32
+    )
     log_p = jax.nn.log_softmax(logits[:, :-1])
     target = tokens_bt[:, 1:]
     at = jnp.arange(1, tokens_bt.shape[1])
@@ -78,7 +80,13 @@ def score(
       ValueError: for an empty prompt or continuation.
     """
     n = len(prompts)
-    out = Scores(np.zeros(n), np.zeros(n, int), np.zeros(n, bool), np.zeros(n), np.zeros((n, len(first_ids))))
+    out = Scores(
+        np.zeros(n),
+        np.zeros(n, int),
+        np.zeros(n, bool),
+        np.zeros(n),
+        np.zeros((n, len(first_ids))),
+    )
     start = np.array([len(p) for p in prompts], np.int32)
     out.length_n[:] = [len(c) for c in continuations]
     if n and min(start.min(), out.length_n.min()) == 0:

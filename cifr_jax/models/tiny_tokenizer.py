@@ -40,7 +40,11 @@ def build() -> ChatTokenizer:
     """The tokenizer with its chat template."""
     # ignore_merges: a unit that is in the vocabulary is one token; others fall to bytes.
     model = models.BPE(
-        vocab=vocabulary(), merges=[], byte_fallback=True, ignore_merges=True, unk_token=None
+        vocab=vocabulary(),
+        merges=[],
+        byte_fallback=True,
+        ignore_merges=True,
+        unk_token=None,
     )
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_UNITS), behavior="isolated")

@@ -1,0 +1,107 @@
+"""Scores equal what log-softmax of plain logits gives, and what generation would write."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.special import log_softmax
+
+from cifr_jax.finetune import lora
+from cifr_jax.models import decoder, sampler, scoring
+from cifr_jax.models.config import DecoderConfig
+
+CONFIG = DecoderConfig(
+    vocab_size=18, d_model=16, n_layers=2, n_heads=2, n_kv_heads=2, d_head=8, d_ff=24
+)
+FIRST_IDS = (3, 0, 17)
+forward = jax.jit(decoder.forward, static_argnums=0)
+
+
+@pytest.fixture(scope="module")
+def params():
+    fresh = decoder.Decoder(CONFIG, rngs=nnx.Rngs(1)).split()
+    return fresh | {"embed": 40 * fresh["embed"], "head": 30 * fresh["head"]}
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rng = np.random.default_rng(0)
+    lengths = [(1, 1), (5, 3), (2, 9), (10, 6), (7, 1), (3, 4), (13, 1)]
+    return [[rng.integers(0, 18, n).tolist() for n in pair] for pair in lengths]
+
+
+def score(params, texts, **options):
+    given = {"batch_size": 4, "multiple": 8, "first_ids": FIRST_IDS} | options
+    prompts, continuations = zip(*texts, strict=True)
+    return scoring.score(CONFIG, params, prompts, continuations, **given)
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    fresh = lora.init_adapter(jax.random.key(0), CONFIG, lora.LoraConfig(2))
+    return fresh._replace(layers=jax.tree.map(lambda x: x + 0.1, fresh.layers))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_scores_equal_a_direct_computation(params, texts, adapter, adapted):
+    adapter = adapter if adapted else None
+    scores = score(params, texts, adapter=adapter)
+    tokens_nt = np.array([[*p, *c] + [0] * (16 - len(p + c)) for p, c in texts])
+    logits_ntv = forward(CONFIG, params, tokens_nt, np.ones(tokens_nt.shape, bool), adapter)
+    log_p_ntv = log_softmax(np.asarray(logits_ntv, float), -1)
+    for i, (prompt, continuation) in enumerate(texts):
+        start = len(prompt) - 1
+        log_p_tv = log_p_ntv[i, start : start + len(continuation)]
+        of_tokens = log_p_tv[np.arange(len(continuation)), continuation]
+        first_v = log_p_tv[0]
+        assert scores.length_n[i] == len(continuation)
+        np.testing.assert_allclose(scores.log_prob_n[i], of_tokens.sum(), atol=2e-5)
+        np.testing.assert_allclose(
+            scores.first_entropy_n[i], -(np.exp(first_v) * first_v).sum(), atol=1e-5
+        )
+        np.testing.assert_allclose(
+            scores.first_log_prob_nk[i], first_v[list(FIRST_IDS)], atol=1e-5
+        )
+        assert scores.greedy_n[i] == (log_p_tv.argmax(-1) == continuation).all()
+
+
+def test_greedy_is_what_the_sampler_writes(params, texts):
+    prompts = [prompt for prompt, _ in texts]
+    answers = sampler.generate(
+        CONFIG, params, prompts, (), max_new_tokens=5, batch_size=8, multiple=16
+    )
+    assert score(params, list(zip(prompts, answers, strict=True))).greedy_n.all()
+    for wrong_at in (0, 2, 4):
+        changed = [
+            [*a[:wrong_at], (a[wrong_at] + 1) % 18, *a[wrong_at + 1 :]] for a in answers
+        ]
+        assert not score(params, list(zip(prompts, changed, strict=True))).greedy_n.any()
+
+
+def test_probabilities_of_all_continuations_sum_to_one(params):
+    ends = [[[4, 2], [v]] for v in range(18)]
+    np.testing.assert_allclose(np.exp(score(params, ends).log_prob_n).sum(), 1, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch(params, texts):
+    together = score(params, texts)
+    for i, text in enumerate(texts):
+        alone = score(params, [text])
+        for a, b in zip(together, alone, strict=True):
+            np.testing.assert_allclose(a[i], b[0], atol=1e-6)
+
+
+def test_one_compile_for_each_bucket(params, texts):
+    before = scoring._score_batch._cache_size()
+    score(params, texts * 3, batch_size=5)  # padded to 8 and 16 tokens, six batches
+    assert scoring._score_batch._cache_size() - before == 2
+    score(params, texts[::-1], batch_size=5)
+    assert scoring._score_batch._cache_size() - before == 2
+
+
+def test_nothing_to_score(params):
+    empty = scoring.score(CONFIG, params, [], [])
+    assert empty.log_prob_n.shape == (0,)
+    for pair in ([[1], []], [[], [1]]):
+        with pytest.raises(ValueError, match="an empty prompt or continuation"):
+            score(params, [[[1], [2]], pair])
