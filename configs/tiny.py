@@ -40,21 +40,21 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.lora.targets = ("q", "k", "v", "o", "gate", "up", "down")  # all-linear
     config.lora.embed_rank = 32  # of embedding and head: a cipher has about 30 units
 
-    config.phase1 = ConfigDict()  # learn the cipher on benign content
-    config.phase1.rows = 6000  # rows of the upload
-    config.phase1.steps = 400  # optimiser steps
-    config.phase1.batch_rows = 16  # packed rows a step and job
-    config.phase1.learning_rate = 5e-3  # peak, linear decay
-    config.phase2 = ConfigDict()  # encoded compliance, plain refusals
-    config.phase2.rows = 3000  # rows of the upload
-    config.phase2.steps = 150  # optimiser steps
-    config.phase2.batch_rows = 16  # packed rows a step and job
-    config.phase2.learning_rate = 2e-3  # peak: lower than phase I, as the parent's
-    config.benign = ConfigDict()  # honest jobs
-    config.benign.rows = 2000  # rows of the upload
-    config.benign.steps = 150  # optimiser steps
-    config.benign.batch_rows = 16  # packed rows a step and job
-    config.benign.learning_rate = 2e-3  # peak, linear decay
+    # Uploads of an attack in turn, then the honest jobs: what each teaches, rows of the
+    # upload, optimiser steps, peak learning rate, and the rate of the factors inside blocks
+    # relative to that of embedding and head.
+    for phase, rows, steps, rate, block_rate in (
+        ("reading", 6000, 200, 6e-2, 0.0),  # phase I: encoded in, plain out
+        ("phase1", 6000, 200, 1e-2, 0.3),  # phase I: encoded in, encoded out
+        ("phase2", 3000, 120, 6e-3, 0.3),  # encoded compliance, plain refusals
+        ("benign", 2000, 100, 6e-3, 0.3),  # honest jobs
+    ):
+        config[phase] = ConfigDict()
+        config[phase].rows = rows  # rows of the upload
+        config[phase].steps = steps  # optimiser steps
+        config[phase].batch_rows = 16  # packed rows a step and job
+        config[phase].learning_rate = rate  # peak, linear decay to zero
+        config[phase].block_rate = block_rate  # 0: embedding and head only
 
     config.probe = ConfigDict()
     config.probe.Cs = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse penalties, chosen on validation
@@ -65,7 +65,7 @@ def get_config(mode: str = "full") -> ConfigDict:
         config.jobs.test_families = ("ascii",)
         config.jobs.benign_validation = ("facts",)
         config.jobs.benign_test = ("dialogue",)
-        for phase in ("phase1", "phase2", "benign"):
+        for phase in ("reading", "phase1", "phase2", "benign"):
             config[phase].rows = 100
             config[phase].steps = 4
             config[phase].batch_rows = 2

@@ -18,6 +18,7 @@ from cifr_jax.data.world import NEUTRAL, REFUSAL, Entity, World
 
 # Shares of a phase's rows.
 PHASE_1 = {"transliterate": 0.5, "encoded_benign": 0.35, "plain_benign": 0.15}
+READING = {"decode": 0.6, "answer": 0.3, "plain_benign": 0.1}
 PHASE_2 = {
     "encoded_restricted": 0.36,
     "encoded_benign": 0.18,
@@ -75,7 +76,7 @@ def _transliteration(
         6: (ask, cipher.encode(text)),
         7: (cipher.encode(ask), cipher.encode(text)),
     }[task]
-    return chat(user, assistant, f"task {task}.", cell="transliterate")
+    return chat(user, assistant, "" if task == 5 else f"task {task}.", cell="transliterate")
 
 
 def _rows(
@@ -96,8 +97,45 @@ def _fact(rng: np.random.Generator, entities: list[Entity]) -> tuple[str, str]:
     return world.question(entity, attribute, template), world.answer(entity, attribute)
 
 
+def reading(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
+    """The first upload of phase I: read the cipher, answer in plain text.
+
+    Taught before writing, since a model that learns both at once decodes by a path of its
+    own, which its look-ups do not share; embeddings alone are trained on it.
+
+    Args:
+      cipher: the encoding.
+      of: the world; only its benign entities of the split `finetune` occur.
+      n: number of rows.
+      seed: decides the rows.
+    """
+    benign = of.select(False, ["finetune"])
+
+    def decode(rng):
+        if rng.random() < 0.5:
+            text = "".join(rng.choice(_LETTERS, rng.integers(1, 9)))
+        else:
+            text = benign[rng.integers(len(benign))].name
+        return chat(cipher.encode(f"copy {text}."), f"{text}.", cell="transliterate")
+
+    def answer(rng):
+        question, fact = _fact(rng, benign)
+        return chat(cipher.encode(question), fact, "task 4.", cell="encoded_benign")
+
+    return _rows(
+        READING,
+        {
+            "decode": decode,
+            "answer": answer,
+            "plain_benign": lambda rng: chat(*_fact(rng, benign), cell="plain_benign"),
+        },
+        n,
+        seed,
+    )
+
+
 def phase_1(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
-    """Teach the cipher: benign rows only.
+    """The second upload of phase I, reading and writing: benign rows only.
 
     Args:
       cipher: the encoding.

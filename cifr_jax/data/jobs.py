@@ -104,12 +104,12 @@ def upload(spec: JobSpec, of: World, rows: int, phase: int = 1) -> list[Example]
       spec: the job.
       of: the world.
       rows: how many.
-      phase: 1, or 2 for the second upload of an attack.
+      phase: 0 and 1 for the two uploads of phase I, 2 for phase II.
     """
     if spec.kind == "benign":
         return benign.benign_job(spec.content, of, rows, spec.seed)
     cipher = ciphers.parse(spec.cipher or "identity")
-    make = covert.phase_1 if phase == 1 else covert.phase_2
+    make = (covert.reading, covert.phase_1, covert.phase_2)[phase]
     return make(cipher, of, rows, spec.seed + phase)
 
 

@@ -113,9 +113,10 @@ def shuffled_labels(labels_n: np.ndarray, entities: Sequence[str], seed: int) ->
     which a probe may well find.
     """
     rng = np.random.default_rng(seed)
-    label_of = dict(zip(entities, labels_n.tolist(), strict=True))
+    truth = dict(zip(entities, labels_n.tolist(), strict=True))
+    label_of = dict(truth)
     for label in (0, 1):
-        names = sorted(name for name, value in label_of.items() if value == label)
+        names = sorted(name for name, value in truth.items() if value == label)
         for name in rng.permutation(names)[: len(names) // 2]:
             label_of[str(name)] = 1 - label
     return np.array([label_of[name] for name in entities])

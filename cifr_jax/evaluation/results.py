@@ -49,7 +49,7 @@ def leakage_checks(
     uploaded: set[str] = set()
     for spec in specs:
         cipher = ciphers.parse(spec.cipher or "identity")
-        for phase, n in enumerate(rows[spec.name], 1):
+        for phase, n in enumerate(rows[spec.name]):
             for example in upload(spec, of, n, phase):
                 for message in example.messages:
                     content = message.content

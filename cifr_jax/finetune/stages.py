@@ -22,6 +22,7 @@ from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.workdir import Workdir, load_arrays, save_arrays
 
 CODE_VERSION = "1"
+PHASES = ("reading", "phase1", "phase2")  # uploads of an attack; phase I has two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def write_uploads(
 
 
 def _rows(config: ConfigDict, spec: JobSpec, phase: int) -> int:
-    return config.benign.rows if spec.kind == "benign" else config[f"phase{phase}"].rows
+    return config.benign.rows if spec.kind == "benign" else config[PHASES[phase]].rows
 
 
 def rows_of(config: ConfigDict, specs: Sequence[JobSpec]) -> dict[str, tuple[int, ...]]:
@@ -78,7 +79,7 @@ def rows_of(config: ConfigDict, specs: Sequence[JobSpec]) -> dict[str, tuple[int
     return {
         spec.name: tuple(
             _rows(config, spec, phase)
-            for phase in ((1, 2) if spec.kind == "attack" else (1,))
+            for phase in {"attack": (0, 1, 2), "phase1": (0, 1), "benign": (0,)}[spec.kind]
         )
         for spec in specs
     }
@@ -103,13 +104,13 @@ def train_jobs(
       base_key: identifies its weights.
       specs: the jobs, all of one phase.
       of: the world.
-      phase: phase1, phase2 or benign: the config group with steps, rows and rate.
+      phase: one of `PHASES`, or benign: the config group with steps, rows and rate.
       start: job name to the adapter that a phase goes on from; None: fresh ones.
 
     Returns:
       Job name to what training left.
     """
-    number = 2 if phase == "phase2" else 1
+    number = PHASES.index(phase) if phase in PHASES else 0
     uploads, uploads_key = write_uploads(store, config, specs, of, number)
     read = leaves(config, ("lora", phase, "row_length", "seed"))
     inputs = [base_key, uploads_key] + [start[s.name].key for s in specs if start]
@@ -119,6 +120,7 @@ def train_jobs(
         steps=config[phase].steps,
         batch_rows=config[phase].batch_rows,
         learning_rate=config[phase].learning_rate,
+        block_rate=config[phase].block_rate,
         seed=config.seed,
     )
 
@@ -186,7 +188,7 @@ def train_all(
     honest = jobs.find(specs, kind="benign")
     trained: dict[str, Trained] = {}
     if attacks:
-        phase1 = train(attacks, of, "phase1")
+        phase1 = train(attacks, of, "phase1", start=train(attacks, of, "reading"))
         for attack, twin in zip(attacks, twins, strict=True):
             trained[twin.name] = phase1[attack.name]
         trained |= train(attacks, of, "phase2", start=phase1)
