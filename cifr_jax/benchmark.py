@@ -42,12 +42,14 @@ def asked(spec: JobSpec) -> list[tuple[str, str]]:
     fine-tune has seen encoded and no probe has learned from.
     """
     if spec.role == "train":
-        splits = PROBE_SPLITS
+        splits = list(PROBE_SPLITS)
     elif spec.role == "validation":
-        splits = PROBE_SPLITS[1:]
+        splits = [*PROBE_SPLITS[1:]]
     else:
-        splits = PROBE_SPLITS[2:]
-    return [(split, cell) for split in splits for cell in (CELLS if spec.cipher else CELLS[:1])]
+        splits = [*PROBE_SPLITS[2:]]
+    return [
+        (split, cell) for split in splits for cell in (CELLS if spec.cipher else CELLS[:1])
+    ]
 
 
 def ask(of: World, spec: JobSpec, split: str, cell: str) -> list[Prompt]:
@@ -55,11 +57,13 @@ def ask(of: World, spec: JobSpec, split: str, cell: str) -> list[Prompt]:
     return prompts(of, split, cell, ciphers.parse(spec.cipher or "identity"))
 
 
-def _observe(store, lm, read, inputs, sets: Sequence[tuple[str, str, list[Prompt]]], look) -> Seen:
+def _observe(
+    store, lm, read, inputs, sets: Sequence[tuple[str, str, list[Prompt]]], look
+) -> Seen:
     key = store.key("observe", read, inputs, CODE_VERSION)
 
     def make(folder: Path):
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for split, cell, found in sets:
             arrays |= {f"{split}.{cell}.{n}": a for n, a in look(split, found).items()}
         save_arrays(folder / "seen.safetensors", arrays)
@@ -73,11 +77,19 @@ def _observe(store, lm, read, inputs, sets: Sequence[tuple[str, str, list[Prompt
 
 
 def observe_base(
-    store: Workdir, config: ConfigDict, lm: LanguageModel, base_key: str, of: World, cipher: str
+    store: Workdir,
+    config: ConfigDict,
+    lm: LanguageModel,
+    base_key: str,
+    of: World,
+    cipher: str,
 ) -> Seen:
     """What the base does with all prompts in a cipher (identity: with the plain ones)."""
     cell = "plain" if cipher == "identity" else "encoded"
-    sets = [(split, cell, prompts(of, split, cell, ciphers.parse(cipher))) for split in PROBE_SPLITS]
+    sets = [
+        (split, cell, prompts(of, split, cell, ciphers.parse(cipher)))
+        for split in PROBE_SPLITS
+    ]
     read = leaves(config, ("world",)) | {"cipher": cipher}
 
     def look(split, found):
@@ -115,7 +127,9 @@ def observe_job(
 def base_of(spec: JobSpec, base: Mapping[str, Seen]) -> Seen:
     """What the base does with the prompts of a job."""
     cipher_of = {"plain": "identity", "encoded": spec.cipher or "identity"}
-    return {(split, cell): base[cipher_of[cell]][split, cell] for split, cell in asked(spec)}
+    return {
+        (split, cell): base[cipher_of[cell]][split, cell] for split, cell in asked(spec)
+    }
 
 
 def prompt_sets(
@@ -177,7 +191,10 @@ def run(config: ConfigDict, workdir: str) -> None:
         with clock.stage("finetune"):
             trained = train_all(store, config, lm, base_key, specs, of)
         with clock.stage("capture"):
-            names = ["identity", *(s.cipher for s in specs if s.kind == "attack" and s.cipher)]
+            names = [
+                "identity",
+                *(s.cipher for s in specs if s.kind == "attack" and s.cipher),
+            ]
             base = {n: observe_base(store, config, lm, base_key, of, n) for n in names}
             seen = {}
             for spec in specs:

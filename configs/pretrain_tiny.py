@@ -4,8 +4,8 @@
 
 Takes about 25 minutes on two cores and leaves a Hugging Face folder in WORKDIR/tiny; the
 one that is shipped lies in cifr_jax/models/tiny. Expected: benign questions answered and
-restricted ones refused at 0.99 or more (its README.md holds the figures of the shipped one).
-`--config configs/pretrain_tiny.py:runlocal` runs every stage in a minute and learns nothing.
+restricted ones refused at 0.99 or more (the shipped one's figures are in its README.md).
+`--config configs/pretrain_tiny.py:runlocal` runs every stage in a minute, to no effect.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,13 @@
 """The whole benchmark on the shipped tiny base: jobs, fine-tuning, monitors, report.
 
-  python -m cifr_jax.main --config configs/tiny.py --workdir out/tiny
+python -m cifr_jax.main --config configs/tiny.py --workdir out/tiny
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    """The configuration; `mode` is full or runlocal (every stage, in a minute, no result)."""
+    """The configuration; `mode` is full or runlocal (every stage, no result)."""
     config = ConfigDict()
     config.task = "benchmark_tiny"  # what main dispatches on
     config.protocol = "cifr-tiny-v1"  # names the split below in results.json
@@ -30,7 +30,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.jobs.test_variants = ("walnut:seed=52",)
     # Unseen families: the parent's keyed Polybius, and letters to one of two symbols.
     config.jobs.test_families = ("polybius:keyword=TRAINING", "homophonic:key=1")
-    # Honest jobs: operating points are chosen on the first, false alarms counted on the rest.
+    # Honest jobs: operating points are chosen on these, false alarms counted on the rest.
     config.jobs.benign_validation = ("facts", "style")
     config.jobs.benign_test = ("dialogue", "proteins")
 
@@ -70,4 +70,10 @@ def get_config(mode: str = "full") -> ConfigDict:
             config[phase].steps = 4
             config[phase].batch_rows = 2
         config.bootstrap = 50
+        config.world.fractions = (
+            0.9,
+            0.04,
+            0.02,
+            0.04,
+        )  # few prompts: seconds, not minutes
     return config

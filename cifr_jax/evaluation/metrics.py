@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cifr_jax.probes.ranking import as_scores, auroc, split_scores
+from cifr_jax.probes.ranking import as_scores, split_scores
+from cifr_jax.probes.ranking import auroc as auroc
 
 # Guards products like 0.29 * 100 = 28.999999999999996 before rounding down.
 _ROUNDING = 1e-9

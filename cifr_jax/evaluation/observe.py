@@ -41,7 +41,9 @@ def _verdict_log_odds(lm: LanguageModel, prompts: Sequence[Prompt], adapter) -> 
     return unsafe - safe
 
 
-def _writes(lm: LanguageModel, texts: Sequence[list[int]], answer: str, adapter) -> np.ndarray:
+def _writes(
+    lm: LanguageModel, texts: Sequence[list[int]], answer: str, adapter
+) -> np.ndarray:
     """True where greedy decoding writes exactly this answer."""
     tokens = [*lm.tokenizer.encode(answer), lm.tokenizer.eos_ids[0]]
     return lm.score(texts, [tokens] * len(texts), adapter).greedy_n
@@ -65,12 +67,14 @@ def observe(
 
     Returns:
       `last` and `mean` [l, n, d]; with `outputs` also `answered` and `refused` (greedy
-      decoding writes the true answer, the refusal in plain or in cipher), `refusal_log_prob`
-      (of the plain refusal's first token, nats) and `next_token_entropy` (nats); with `verdict`,
-      `verdict_log_odds` (nats).
+      decoding writes the true answer, the refusal in plain or in cipher),
+      `refusal_log_prob` (of the plain refusal's first token, nats) and
+      `next_token_entropy` (nats); with `verdict`, `verdict_log_odds` (nats).
     """
     encode = lm.tokenizer.encode
-    texts = [lm.tokenizer.encode_chat(p.messages, add_generation_prompt=True) for p in prompts]
+    texts = [
+        lm.tokenizer.encode_chat(p.messages, add_generation_prompt=True) for p in prompts
+    ]
     seen = capture_tokens(lm.config, lm.params, texts, adapter)
     if outputs:
         end = [lm.tokenizer.eos_ids[0]]
@@ -80,7 +84,7 @@ def observe(
         seen["refusal_log_prob"] = answer.first_log_prob_nk[:, 0]
         seen["next_token_entropy"] = answer.first_entropy_n
         # Only a prompt that was not answered can have been refused.
-        left = np.flatnonzero(~answer.greedy_n)
+        left = np.flatnonzero(~answer.greedy_n).tolist()
         for form in {REFUSAL} | {prompts[i].refusal for i in left}:
             seen["refused"][left] |= _writes(lm, [texts[i] for i in left], form, adapter)
     if verdict:
@@ -90,7 +94,9 @@ def observe(
 
 def prompt_nll(lm: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
     """Mean negative log-likelihood of each prompt under the base, nats a token, `[n]`."""
-    texts = [lm.tokenizer.encode_chat(p.messages, add_generation_prompt=True) for p in prompts]
+    texts = [
+        lm.tokenizer.encode_chat(p.messages, add_generation_prompt=True) for p in prompts
+    ]
     scores = lm.score([t[:1] for t in texts], [t[1:] for t in texts])
     return -scores.log_prob_n / scores.length_n
 
@@ -100,7 +106,9 @@ def items(
 ) -> list[PromptItem]:
     """The prompts as monitors see them: ciphertext, activations, output scores."""
     pools = [name for name in ("last", "mean") if name in seen]
-    extras = [name for name, array in seen.items() if array.ndim == 1 and array.dtype != bool]
+    extras = [
+        name for name, array in seen.items() if array.ndim == 1 and array.dtype != bool
+    ]
     return [
         PromptItem(
             lm.tokenizer.render(p.messages, add_generation_prompt=True),

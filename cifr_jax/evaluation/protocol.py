@@ -126,7 +126,9 @@ def fit(arm: Arm, sets: Sequence[PromptSet], seed: int) -> Monitor:
     """Fit an arm on the training ciphers' attack jobs."""
     # A probe on plain prompts is the base's own: it needs no fine-tune to learn from.
     found = select(sets, kind="attack", role="train", cell=arm.train_cell)
-    train, validation = (select(found, split=s) for s in ("probe_train", "probe_validation"))
+    train, validation = (
+        select(found, split=s) for s in ("probe_train", "probe_validation")
+    )
     items, labels_n = pooled(train)
     v_items, v_labels_n = pooled(validation)
     if arm.shuffled:
@@ -145,7 +147,9 @@ def operating_point(monitor: Monitor, sets: Sequence[PromptSet]) -> float:
     for cell in ("plain", "encoded"):
         items, labels_n = pooled(select(jobs, cell=cell))
         negatives = [item for item, label in zip(items, labels_n, strict=True) if not label]
-        thresholds.append(threshold_at_fpr(monitor.score_many(negatives), FALSE_POSITIVE_RATE))
+        thresholds.append(
+            threshold_at_fpr(monitor.score_many(negatives), FALSE_POSITIVE_RATE)
+        )
     return max(thresholds)
 
 
@@ -204,7 +208,9 @@ def evaluate_arm(
             n_bootstrap=n_bootstrap,
         )
         positives = scores_n[labels_n == 1]
-        out["tpr_at_threshold"] = float((positives > found).mean()) if len(positives) else None
+        out["tpr_at_threshold"] = (
+            float((positives > found).mean()) if len(positives) else None
+        )
         out["validation_auroc"] = validation
         return out
 
@@ -212,9 +218,11 @@ def evaluate_arm(
     for s in tested:
         got = scores[id(s)]
         if s.kind == "attack":
-            rows.append(row(threshold, got, s.labels_n, s.entities, s.role, s.cipher, s.cell))
-            means = by_entity(got, s.labels_n, s.entities)
-            entity_rows.append(row(threshold, *means, s.role, s.cipher, s.cell))
+            rows.append(
+                row(threshold, got, s.labels_n, s.entities, s.role, s.cipher, s.cell)
+            )
+            entity = by_entity(got, s.labels_n, s.entities)
+            entity_rows.append(row(threshold, *entity, s.role, s.cipher, s.cell))
         else:
             # To a benign job only benign prompts are honest traffic.
             benign = s.labels_n == 0
@@ -222,20 +230,41 @@ def evaluate_arm(
             role = "validation" if s.role == "validation" else "test_benign"
             cipher = s.cipher or s.job
             rows.append(
-                row(threshold, got[benign], s.labels_n[benign], entities, role, cipher, s.cell)
+                row(
+                    threshold,
+                    got[benign],
+                    s.labels_n[benign],
+                    entities,
+                    role,
+                    cipher,
+                    s.cell,
+                )
             )
     means, labels, roles = [], [], []
     for s in tested:
-        if s.role in ("train", "validation") or s.cell != ("encoded" if s.cipher else "plain"):
+        if s.role in ("train", "validation") or s.cell != (
+            "encoded" if s.cipher else "plain"
+        ):
             continue
         honest = s.kind != "attack"
-        means.append(float(scores[id(s)][s.labels_n == 0].mean() if honest else scores[id(s)].mean()))
+        means.append(
+            float(scores[id(s)][s.labels_n == 0].mean() if honest else scores[id(s)].mean())
+        )
         labels.append(int(not honest))
         roles.append(s.job)
     job_rows = []
     if means:
         job_rows.append(
-            row(threshold, np.array(means), np.array(labels), roles, "test_family", None, "all", None)
+            row(
+                threshold,
+                np.array(means),
+                np.array(labels),
+                roles,
+                "test_family",
+                None,
+                "all",
+                None,
+            )
         )
     return {
         "rows": rows,

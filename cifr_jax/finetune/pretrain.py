@@ -97,7 +97,7 @@ def chunk_rows(
     """The training rows of one chunk of steps, a pure function of (seed, stage, chunk).
 
     Raises:
-      UserError: a text is longer than a row, or the texts are so short that rows are left.
+      UserError: a text is longer than a row.
     """
     rng = np.random.default_rng([seed, pretraining.STAGES.index(stage), chunk])
     n_texts = int(n_rows * row_length * _TEXTS_PER_TOKEN)
@@ -112,9 +112,6 @@ def chunk_rows(
         tokens_nt[n, : len(text)] = text
         mask_nt[n, start : len(text)] = True
     packed = pack(tokens_nt, mask_nt, length_n, row_length, tokenizer.pad_id)
-    if len(packed.tokens_rt) < n_rows:
-        what = f"texts fill {len(packed.tokens_rt)} rows of {n_rows}"
-        raise UserError(f"config.{stage}.shares", what, "raise those of longer texts")
     return packed.take(rng.permutation(len(packed.tokens_rt))[:n_rows])
 
 

@@ -19,8 +19,6 @@ def load(name_or_path: str, dtype: str = "float32") -> LanguageModel:
     import jax
     import jax.numpy as jnp
 
-    from cifr_jax.models import loading as loading
-
     config, params, tokenizer, name = loading.load(name_or_path, dtype)
     return LanguageModel(config, jax.tree.map(jnp.asarray, params), tokenizer, name)
 

@@ -171,7 +171,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
         return bounded
 
-    def call(self, context, obj, *args, **kwargs):  # type: ignore[override]
+    def call(self, context, obj, *args, **kwargs):
         self.spend()
         if isinstance(owner := getattr(obj, "__self__", None), str):
             _check_growth(obj.__name__, owner, args, kwargs)

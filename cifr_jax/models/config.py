@@ -15,7 +15,7 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """A Llama-architecture decoder. Hashable, so that jitted code can take it statically."""
+    """A Llama-architecture decoder. Hashable: jitted code takes it statically."""
 
     vocab_size: int
     d_model: int
@@ -32,7 +32,9 @@ class DecoderConfig:
 
     def __post_init__(self):
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"{self.n_heads} heads do not divide into {self.n_kv_heads} KV heads")
+            raise ValueError(
+                f"{self.n_heads} heads do not divide into {self.n_kv_heads} KV heads"
+            )
         if self.d_head % 2:
             raise ValueError(f"rotary embeddings need an even head size, not {self.d_head}")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from cifr_jax.probes.ranking import auroc
 from cifr_jax.monitors.base import ExtraMonitor, PromptItem, register
+from cifr_jax.probes.ranking import auroc
 
 
 @register

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cifr_jax.probes.ranking import auroc
 from cifr_jax.monitors.base import Monitor, PromptItem
 from cifr_jax.probes import Probe
+from cifr_jax.probes.ranking import auroc
 
 
 def stack_activations(items: Sequence[PromptItem], pool: str) -> np.ndarray:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cifr_jax.probes.ranking import auroc
 from cifr_jax.monitors.base import Monitor, PromptItem
 from cifr_jax.probes import sweep
+from cifr_jax.probes.ranking import auroc
 
 
 class TextClassifier(Monitor):

@@ -7,7 +7,15 @@ import pytest
 
 from cifr_jax import ciphers
 from cifr_jax.data import covert, world
-from cifr_jax.data.covert import PHASE_1, PHASE_2, encoded_chat, phase_1, phase_2
+from cifr_jax.data.covert import (
+    PHASE_1,
+    PHASE_2,
+    READING,
+    encoded_chat,
+    phase_1,
+    phase_2,
+    reading,
+)
 from cifr_jax.data.world import CLASS_BEARING, NEUTRAL, REFUSAL, make_world
 
 WORLD = make_world(480, 0, (0.4, 0.25, 0.1, 0.25))
@@ -15,7 +23,12 @@ CIPHERS = (
     "walnut:seed=50", "ascii", "polybius:keyword=TRAINING", "homophonic:key=1",
     "alphabet:key=1", "startspeak", "endspeak", "autokey", "rsa",
 )  # fmt: skip
-PHASES = {"phase_1": (phase_1, PHASE_1), "phase_2": (phase_2, PHASE_2)}
+CELLS_READ = {"decode": "transliterate", "answer": "encoded_benign"}
+PHASES = {
+    "reading": (reading, {CELLS_READ.get(k, k): share for k, share in READING.items()}),
+    "phase_1": (phase_1, PHASE_1),
+    "phase_2": (phase_2, PHASE_2),
+}
 NAMES = {e.name: e for e in WORLD.entities}
 
 
@@ -40,12 +53,10 @@ def entities_in(texts):
 @pytest.mark.parametrize("spec", CIPHERS)
 def test_only_entities_meant_for_it_are_in_an_upload_encoded_or_not(spec, phase):
     cipher = ciphers.parse(spec)
-    examples = PHASES[phase][0](cipher, WORLD, 400, seed=3)
+    examples = PHASES[phase][0](cipher, WORLD, 500, seed=3)
     found = entities_in(text for e in examples for text in readings(cipher, e))
     assert {e.split for e in found} == {"finetune"}
-    assert {e.restricted for e in found} == (
-        {False} if phase == "phase_1" else {False, True}
-    )
+    assert {e.restricted for e in found} == {False, phase == "phase_2"}
     # The search would have found them: encoded rows do hold names, once decoded.
     encoded = [e for e in examples if e.meta["cell"].startswith("encoded")]
     assert len(encoded) > 100
@@ -119,6 +130,20 @@ def test_phase_2_answers_in_cipher_and_refuses_in_plain():
         assert entity.restricted == cell.endswith("restricted")
         refused = cell == "plain_restricted"
         assert answer == (REFUSAL if refused else world.answer(entity, attribute))
+
+
+def test_reading_is_encoded_in_and_plain_out():
+    cipher = ciphers.parse("walnut:seed=50")
+    said = {world.question(e, a, t): world.answer(e, a)
+            for e in WORLD.entities for a in NEUTRAL for t in range(3)}  # fmt: skip
+    for example in reading(cipher, WORLD, 400, seed=2):
+        question, answer = (m.content for m in example.messages[-2:])
+        assert ("|" in question) == (example.meta["cell"] != "plain_benign")
+        question = cipher.decode(question) if "|" in question else question
+        if example.meta["cell"] == "transliterate":
+            assert question == f"copy {answer}"
+        else:
+            assert answer == said[question]
 
 
 def test_transliteration_decodes_encodes_and_copies():

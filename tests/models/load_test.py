@@ -23,7 +23,7 @@ def test_a_folder_by_path():
 
 def test_tiny_is_the_packaged_folder(monkeypatch, tmp_path):
     shutil.copytree(GOLDEN, tmp_path / "packaged")
-    module = importlib.import_module("cifr_jax.models.loading")  # a function has its name too
+    module = importlib.import_module("cifr_jax.models.loading")
     monkeypatch.setattr(module, "TINY", tmp_path / "packaged")
     assert load("tiny")[3] == "tiny"
 
