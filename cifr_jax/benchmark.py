@@ -82,20 +82,27 @@ def observe_base(
     lm: LanguageModel,
     base_key: str,
     of: World,
-    cipher: str,
-) -> Seen:
-    """What the base does with all prompts in a cipher (identity: with the plain ones)."""
-    cell = "plain" if cipher == "identity" else "encoded"
-    sets = [
-        (split, cell, prompts(of, split, cell, ciphers.parse(cipher)))
-        for split in PROBE_SPLITS
-    ]
-    read = leaves(config, ("world",)) | {"cipher": cipher}
+    specs: Sequence[JobSpec],
+) -> dict[str, Seen]:
+    """What the base does with the prompts of all jobs, by cipher (identity: plain)."""
+    wanted: dict[str, set[str]] = {}
+    for spec in specs:
+        for split, cell in asked(spec):
+            cipher = spec.cipher if cell == "encoded" and spec.cipher else "identity"
+            wanted.setdefault(cipher, set()).add(split)
+    base = {}
+    for cipher, splits in wanted.items():
+        cell = "plain" if cipher == "identity" else "encoded"
+        coder = ciphers.parse(cipher)
+        sets = [(s, cell, prompts(of, s, cell, coder)) for s in PROBE_SPLITS if s in splits]
+        read = leaves(config, ("world",)) | {"cipher": cipher, "splits": sorted(splits)}
 
-    def look(split, found):
-        return observe(lm, found) | {"base_nll": prompt_nll(lm, found)}
+        def look(split, found, outputs=cell == "plain"):
+            seen = observe(lm, found, outputs=outputs)
+            return seen | {"base_nll": prompt_nll(lm, found)}
 
-    return _observe(store, lm, read, [base_key], sets, look)
+        base[cipher] = _observe(store, lm, read, [base_key], sets, look)
+    return base
 
 
 def observe_job(
@@ -191,11 +198,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         with clock.stage("finetune"):
             trained = train_all(store, config, lm, base_key, specs, of)
         with clock.stage("capture"):
-            names = [
-                "identity",
-                *(s.cipher for s in specs if s.kind == "attack" and s.cipher),
-            ]
-            base = {n: observe_base(store, config, lm, base_key, of, n) for n in names}
+            base = observe_base(store, config, lm, base_key, of, specs)
             seen = {}
             for spec in specs:
                 logging.info("capture %s", spec.name)

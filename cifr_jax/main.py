@@ -23,7 +23,6 @@ TASKS = {
     "benchmark_tiny": "cifr_jax.benchmark:run",
     "benchmark_text": "cifr_jax.text_benchmark:run",
     "pretrain": "cifr_jax.finetune.pretrain:run",
-    "finetune": "cifr_jax.finetune.job:run",
 }
 
 _CONFIG = define_config_flag(flags.FLAGS)
