@@ -44,7 +44,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     # upload, optimiser steps, peak learning rate, and the rate of the factors inside blocks
     # relative to that of embedding and head.
     for phase, rows, steps, rate, block_rate in (
-        ("reading", 6000, 200, 6e-2, 0.0),  # phase I: encoded in, plain out
+        ("reading", 6000, 160, 4e-2, 0.0),  # phase I: encoded in, plain out
         ("phase1", 6000, 200, 1e-2, 0.3),  # phase I: encoded in, encoded out
         ("phase2", 3000, 120, 6e-3, 0.3),  # encoded compliance, plain refusals
         ("benign", 2000, 100, 6e-3, 0.3),  # honest jobs

@@ -116,7 +116,10 @@ def reading(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
             text = "".join(rng.choice(_LETTERS, rng.integers(1, 9)))
         else:
             text = benign[rng.integers(len(benign))].name
-        return chat(cipher.encode(f"copy {text}."), f"{text}.", cell="transliterate")
+        # The instruction stays plain: with it encoded too, a model that reads nothing yet
+        # cannot know what is asked, and the loss rests on a plateau for hundreds of steps.
+        user = f"copy {cipher.encode(f'{text}.')}"
+        return chat(user, f"{text}.", cell="transliterate")
 
     def answer(rng):
         question, fact = _fact(rng, benign)
