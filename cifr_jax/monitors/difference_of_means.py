@@ -13,6 +13,11 @@ class DifferenceOfMeansMonitor(ActivationMonitor):
 
     name = "difference_of_means"
 
-    def fit_layers(self, x_lnd: np.ndarray, y_n: np.ndarray) -> list[list[Probe]]:
-        """One direction a layer."""
-        return [[DifferenceOfMeans().fit(x_nd, y_n)] for x_nd in x_lnd]
+    def fit_layers(
+        self, x_lnd: np.ndarray, y_n: np.ndarray, folds_kn: np.ndarray
+    ) -> list[list[list[Probe]]]:
+        """One direction a layer and fold."""
+        return [
+            [[DifferenceOfMeans().fit(x_nd, y_n, rows_n) for rows_n in folds_kn]]
+            for x_nd in x_lnd
+        ]

@@ -32,8 +32,14 @@ class LinearProbe(ActivationMonitor):
         self.Cs = tuple(sorted(Cs))
         self.class_weight = class_weight
 
-    def fit_layers(self, x_lnd: np.ndarray, y_n: np.ndarray) -> list[list[Probe]]:
-        """All layers and values of C in one program."""
+    def fit_layers(
+        self, x_lnd: np.ndarray, y_n: np.ndarray, folds_kn: np.ndarray
+    ) -> list[list[list[Probe]]]:
+        """All layers, values of C and folds in one program."""
         Cs = [float(c) for c in self.Cs if c is not None]
-        result = sweep(x_lnd, y_n, Cs, class_weight=self.class_weight)
-        return [[result.probe(l, c) for c in range(len(Cs))] for l in range(len(x_lnd))]
+        result = sweep(x_lnd, y_n, Cs, folds_kn, class_weight=self.class_weight)
+        folds = range(len(folds_kn))
+        return [
+            [[result.probe(l, c, k) for k in folds] for c in range(len(Cs))]
+            for l in range(len(x_lnd))
+        ]

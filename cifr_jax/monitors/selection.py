@@ -38,11 +38,30 @@ def _log_loss(scores_v: np.ndarray, labels_v: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, scores_v) - labels_v * scores_v))
 
 
+def _folds(jobs_n: Sequence[str], jobs_v: Sequence[str]) -> tuple[np.ndarray, list]:
+    """Training rows of each fold, and which validation rows judge it.
+
+    The first fold holds everything: its probe is the one that is kept. With several jobs,
+    every further fold leaves one job out and is judged on that job, so that settings are
+    chosen for what the probe has to do: read a model that it was not trained on.
+    """
+    jobs = sorted(set(jobs_n) & set(jobs_v))
+    everything = [True] * len(jobs_n)
+    if len(set(jobs_n)) < 2 or len(jobs) < 2:
+        return np.array([everything]), [(0, np.ones(len(jobs_v), bool))]
+    folds = [everything] + [[job != left_out for job in jobs_n] for left_out in jobs]
+    return np.array(folds), [
+        (k, np.array([job == left_out for job in jobs_v]))
+        for k, left_out in enumerate(jobs, 1)
+    ]
+
+
 class ActivationMonitor(Monitor):
     """A linear probe on one layer and pool, both chosen by AUROC on validation items.
 
-    Many layers often reach the same AUROC; the lower log-loss then decides, and after it
-    the smaller C, the earlier pool and the earlier layer.
+    Items of several jobs: the AUROC is the mean over jobs, each judged by a probe that was
+    trained on the other jobs. Many layers often reach the same AUROC; the lower log-loss
+    then decides, and after it the smaller C, the earlier pool and the earlier layer.
 
     Args:
       pools: pools to choose from; None: all that the first training item has.
@@ -61,8 +80,10 @@ class ActivationMonitor(Monitor):
         self.Cs: tuple[float | None, ...] = (None,)
 
     @abstractmethod
-    def fit_layers(self, x_lnd: np.ndarray, y_n: np.ndarray) -> list[list[Probe]]:
-        """A fitted probe for each layer and each of `self.Cs`."""
+    def fit_layers(
+        self, x_lnd: np.ndarray, y_n: np.ndarray, folds_kn: np.ndarray
+    ) -> list[list[list[Probe]]]:
+        """A fitted probe for each layer, each of `self.Cs` and each fold."""
 
     def fit(
         self,
@@ -84,6 +105,7 @@ class ActivationMonitor(Monitor):
             raise ValueError(
                 f"monitor {self.name!r} needs activations; the items have none"
             )
+        folds_kn, judges = _folds([i.job for i in items], [i.job for i in validation])
         self.validation_auroc: dict[str, list[list[float]]] = {}
         best: tuple | None = None
         for at, pool in enumerate(pools):
@@ -94,20 +116,24 @@ class ActivationMonitor(Monitor):
                     f"monitor {self.name!r} chooses among layers, pools and C on "
                     "validation items; give some, or one candidate only"
                 )
-            probes = self.fit_layers(x_lnd[layers], y_n)
+            probes = self.fit_layers(x_lnd[layers], y_n, folds_kn)
             x_lvd = stack_activations(validation, pool) if len(validation) else None
             self.validation_auroc[pool] = []
             for i, layer in enumerate(layers):
                 row = []
-                for c, probe in enumerate(probes[i]):
+                for c, probe_k in enumerate(probes[i]):
                     area, loss = 0.5, 0.0
                     if x_lvd is not None:
-                        scores_v = probe.decision_function(x_lvd[layer])
-                        area, loss = auroc(scores_v, y_v), _log_loss(scores_v, y_v)
+                        judged = [
+                            (probe_k[k].decision_function(x_lvd[layer][rows]), y_v[rows])
+                            for k, rows in judges
+                        ]
+                        area = float(np.mean([auroc(*pair) for pair in judged]))
+                        loss = float(np.mean([_log_loss(*pair) for pair in judged]))
                         row.append(area)
                     rank = (-area, loss, c, at, i)
                     if best is None or rank < best[0]:
-                        best = (rank, probe, layer, pool, self.Cs[c])
+                        best = (rank, probe_k[0], layer, pool, self.Cs[c])
                 self.validation_auroc[pool].append(row)
         assert best is not None
         _, self.probe, layer, pool, C = best

@@ -109,3 +109,34 @@ def test_bad_input_is_refused(name):
     items[5].activations["mean"][monitor.selection["layer"], 1] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         monitor.score_many(items)
+
+
+def items_of_jobs(seed, n=60):
+    """Layer 0: each job has its own direction, without noise. Layer 1: shared, noisy."""
+    rng = np.random.default_rng(seed)
+    items, labels = [], []
+    for direction, job in enumerate(("a", "b", "c")):
+        for y in np.arange(n) % 2:
+            x_ld = rng.normal(size=(2, 4)).astype(np.float32)
+            x_ld[0, direction] += 8 * y
+            x_ld[1, 3] += 2 * y
+            items.append(PromptItem("x", activations={"last": x_ld}, job=job))
+            labels.append(y)
+    return items, np.array(labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_chosen_for_a_job_left_out(name):
+    """Layer 0 is perfect within the training jobs and says nothing about another."""
+    train, valid = items_of_jobs(0), items_of_jobs(1)
+    monitor = monitors.get(name).fit(*train, *valid)
+    assert monitor.selection["layer"] == 1
+    # The probe that is kept learned from all jobs, not from all but one.
+    x_nd = np.stack([i.activations["last"][1] for i in train[0]])
+    if name == "linear_probe":
+        own = LogisticProbe(C=monitor.selection["C"]).fit(x_nd, train[1])
+        np.testing.assert_allclose(monitor.probe.coef_, own.coef_, rtol=1e-3, atol=1e-5)
+    for item in (*train[0], *valid[0]):
+        object.__setattr__(item, "job", "")
+    pooled = monitors.get(name).fit(*train, *valid)
+    assert pooled.selection["layer"] == 0
