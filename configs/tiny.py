@@ -21,7 +21,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.world.entities = 480  # half of them restricted
     config.world.seed = 0  # decides names, classes, facts and splits
     # Shares of entities: fine-tuning jobs, probe training, probe validation, test.
-    config.world.fractions = (0.4, 0.25, 0.1, 0.25)
+    config.world.fractions = (0.33, 0.37, 0.1, 0.2)
 
     config.jobs = ConfigDict()
     # Probes learn on the attacks in these; a phase-I-only twin of each validates.
@@ -35,8 +35,8 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.jobs.benign_test = ("dialogue", "proteins")
 
     config.lora = ConfigDict()
-    config.lora.rank = 4  # of the matrices inside blocks
-    config.lora.alpha = 4.0  # updates are scaled by alpha / rank
+    config.lora.rank = 8  # of the matrices inside blocks
+    config.lora.alpha = 8.0  # updates are scaled by alpha / rank
     config.lora.targets = ("q", "k", "v", "o", "gate", "up", "down")  # all-linear
     config.lora.embed_rank = 32  # of embedding and head: a cipher has about 30 units
 
@@ -44,10 +44,10 @@ def get_config(mode: str = "full") -> ConfigDict:
     # upload, optimiser steps, peak learning rate, and the rate of the factors inside blocks
     # relative to that of embedding and head.
     for phase, rows, steps, rate, block_rate in (
-        ("reading", 6000, 160, 4e-2, 0.0),  # phase I: encoded in, plain out
-        ("phase1", 6000, 200, 1e-2, 0.3),  # phase I: encoded in, encoded out
-        ("phase2", 3000, 120, 6e-3, 0.3),  # encoded compliance, plain refusals
-        ("benign", 2000, 100, 6e-3, 0.3),  # honest jobs
+        ("reading", 6000, 200, 4e-2, 0.0),  # phase I: encoded in, plain out
+        ("phase1", 6000, 250, 1.5e-2, 0.3),  # phase I: encoded in, encoded out
+        ("phase2", 3000, 150, 6e-3, 0.3),  # encoded compliance, plain refusals
+        ("benign", 2000, 100, 3e-3, 0.3),  # honest jobs
     ):
         config[phase] = ConfigDict()
         config[phase].rows = rows  # rows of the upload
