@@ -24,6 +24,7 @@ CORE = [
     "ml-collections>=1.1",  # 1.0 has an escape that Python 3.12 warns of
     "numpy>=2.0",  # what jax 0.10 asks for
     "optax>=0.2.8",  # importing 0.2.7 under jax 0.10 fails
+    "orbax-checkpoint>=0.12.8",  # oldest tested
     "rich>=13.7",  # oldest tested
     "safetensors>=0.5",  # oldest tested
     "scipy>=1.13",  # oldest built for numpy 2
@@ -31,12 +32,19 @@ CORE = [
     "tqdm>=4.66.3",  # closes a way to run code through its command line
 ]
 GGUF = ["gguf>=0.17"]  # oldest tested
+HUB = ["datasets>=5.0"]  # oldest tested
+TB = ["tensorboardX>=2.6"]  # oldest tested
 EXTRAS = {
     "tpu": ["jax[tpu]"],  # an extra, as it installs on no other machine
     "cuda": ["jax[cuda12]"],  # 12, as most drivers in use are too old for 13
     "gguf": GGUF,  # .gguf files, among them that of smollm2
+    "hub": HUB,  # published data sets by name, among them the parent's
+    "tb": TB,  # rounds of a training run as TensorBoard scalars
+    "wandb": ["wandb>=0.20"],  # the same for Weights & Biases; tested on a stand-in
     "test": [
         *GGUF,
+        *HUB,
+        *TB,
         "hypothesis>=6.130",  # oldest tested
         "ml-dtypes>=0.5",  # what jax 0.10 asks for
         "pytest>=9.0",  # oldest tested
@@ -45,6 +53,7 @@ EXTRAS = {
     ],
     # An extra of its own: torch's packages are many times the size of all others.
     "parity": [
+        "peft>=0.21",  # oldest tested
         "torch>=2.13",  # made the committed goldens
         "transformers>=5.23",  # made the committed goldens
     ],

@@ -22,6 +22,7 @@ from cifr_jax.workdir import device_name, git_revision, package_versions
 TASKS = {
     "benchmark_tiny": "cifr_jax.benchmark:run",
     "benchmark_text": "cifr_jax.text_benchmark:run",
+    "finetune": "cifr_jax.finetune_job:run",
     "pretrain": "cifr_jax.finetune.pretrain:run",
 }
 

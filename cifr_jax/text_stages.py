@@ -8,6 +8,7 @@ Legend: n prompts, l layers, d model width, s steps.
 import functools
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,8 +26,10 @@ from cifr_jax.data.sources import TextPrompt
 from cifr_jax.data.tokenise import tokenise
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_json_atomic
-from cifr_jax.finetune import lora, trainer
+from cifr_jax.finetune import fleet, lora
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
+from cifr_jax.finetune.loss import most_targets, sft_loss
+from cifr_jax.finetune.optimiser import TrainConfig
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.models import LanguageModel, scoring
 from cifr_jax.models.decoder import Adapter
@@ -213,9 +216,9 @@ def outputs(
     return load_arrays(folder / "outputs.safetensors"), seconds
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
-def _batch_loss(base, params, adapter: Adapter | None, batch: Packed):
-    return trainer.sft_loss(base, params, adapter, batch)
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _batch_loss(base, params, adapter: Adapter | None, batch: Packed, max_targets: int):
+    return sft_loss(base, params, adapter, batch, max_targets=max_targets)
 
 
 def packed(run: Run, examples: Sequence[Example]) -> Packed:
@@ -229,7 +232,7 @@ def held_out_loss(
     run: Run, name: str, rows: Packed, adapter: Adapter | None, key: str
 ) -> float:
     """Stage `NAME`: mean loss of held-out chats, nats an assistant token."""
-    lm, width = run.lm, run.config.job.batch_rows
+    lm, width, most = run.lm, run.config.job.batch_rows, most_targets(rows)
 
     def make(folder: Path) -> None:
         total = tokens = 0.0
@@ -237,7 +240,7 @@ def held_out_loss(
             batch = rows.take(slice(start, start + width))
             missing = ((0, width - len(batch.tokens_rt)), (0, 0))
             batch = Packed(*(np.pad(a, missing) for a in batch))  # one shape, one compile
-            mean, n = _batch_loss(lm.config, lm.params, adapter, batch)
+            mean, n = _batch_loss(lm.config, lm.params, adapter, batch, most)
             total, tokens = total + float(mean) * float(n), tokens + float(n)
         write_json_atomic(folder / "loss.json", {"loss": total / tokens})
 
@@ -249,7 +252,7 @@ def held_out_loss(
 def train(run: Run, rows: Packed) -> tuple[Adapter, np.ndarray, float, str]:
     """Stage `train`: adapter, losses `[s]`, tokens a second, key of the artefact."""
     job, lm = run.config.job, run.lm
-    settings = trainer.TrainConfig(
+    settings = TrainConfig(
         steps=job.steps,
         batch_rows=job.batch_rows,
         learning_rate=job.learning_rate,
@@ -258,7 +261,7 @@ def train(run: Run, rows: Packed) -> tuple[Adapter, np.ndarray, float, str]:
     )
     digest = hashlib.sha256(rows.tokens_rt.tobytes()).hexdigest()
     reads, inputs = ("job", "lora"), [digest]
-    name = f"train-{run.key('train', reads, inputs)[:16]}.safetensors"
+    name = f"train-{run.key('train', reads, inputs)[:16]}"
     checkpoint = run.store.path / "unfinished" / name
 
     def make(folder: Path) -> None:
@@ -272,19 +275,19 @@ def train(run: Run, rows: Packed) -> tuple[Adapter, np.ndarray, float, str]:
                 progress.update(steps, tokens, loss)
 
             began = time.perf_counter()
-            stacked = lora.stack([start])
-            trained, losses = trainer.train(
-                lm.config, lm.params, stacked, [rows], settings, checkpoint, tell
+            only = fleet.Job("honest job", start, rows, settings)
+            (tuned,) = fleet.train(
+                lm.config, lm.params, [only], checkpoint=checkpoint, progress=tell
             )
         if len(done) > 1:  # the first chunk compiles
             began, done = done[0][0], done[1:]
         rate = sum(tokens for _, tokens in done) / (done[-1][0] - began) if done else 0.0
-        save_adapter(folder / "adapter.safetensors", lora.unstack(trained, 0))
-        save_arrays(folder / "losses.safetensors", {"loss_s": losses[:, 0]})
+        save_adapter(folder / "adapter.safetensors", tuned.adapter)
+        save_arrays(folder / "losses.safetensors", {"loss_s": tuned.losses})
         write_json_atomic(folder / "speed.json", {"tokens_per_second": rate})
 
     folder, key = run.stage("train", reads, inputs, make)
-    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     adapter = load_adapter(folder / "adapter.safetensors")
     losses = load_arrays(folder / "losses.safetensors")["loss_s"]
     speed = json.loads((folder / "speed.json").read_bytes())

@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cifr_jax"
 TREE = ast.parse((ROOT / "BUILD").read_text(encoding="utf-8"))
 # Where the name on the package index is not the name that is imported.
-DISTRIBUTIONS = {"absl": "absl_py", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "absl": "absl_py",
+    "orbax": "orbax_checkpoint",
+    "sklearn": "scikit_learn",
+    "tensorboardX": "tensorboardx",
+}
 
 
 def constant(node: ast.expr):

@@ -11,9 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Where the name on the package index is not the name that is imported.
-DISTRIBUTIONS = {"absl": "absl-py", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "absl": "absl-py",
+    "orbax": "orbax-checkpoint",
+    "sklearn": "scikit-learn",
+}
 # Imported inside the function that needs them, and told by a UserError where missing.
-OPTIONAL = {"gguf"}
+# Distribution to its extra.
+OPTIONAL = {"gguf": "gguf", "datasets": "hub", "tensorboardX": "tb"}
 
 
 def imported(*patterns: str) -> set[str]:
@@ -46,8 +51,9 @@ def declared(monkeypatch) -> dict:
 
 def test_the_core_is_what_the_package_and_the_configs_import(declared):
     needed = imported("cifr_jax/**/*.py", "configs/*.py")
-    assert names(declared["install_requires"]) == needed - OPTIONAL
-    assert names(declared["extras_require"]["gguf"]) == OPTIONAL
+    assert names(declared["install_requires"]) == needed - OPTIONAL.keys()
+    for name, extra in OPTIONAL.items():
+        assert names(declared["extras_require"][extra]) == {name}
 
 
 def test_the_test_extra_is_what_the_tests_import_beyond_the_core(declared):
@@ -55,7 +61,7 @@ def test_the_test_extra_is_what_the_tests_import_beyond_the_core(declared):
     extra = imported("tests/**/*.py") - names(declared["install_requires"])
     opt_in = names(extras["parity"])
     plugins = {"pytest-xdist"}  # loaded by name, never imported
-    assert names(extras["test"]) == (extra - opt_in) | plugins | OPTIONAL
+    assert names(extras["test"]) == (extra - opt_in) | plugins | OPTIONAL.keys()
     assert opt_in <= extra
 
 

@@ -16,7 +16,8 @@ from cifr_jax.config import load_config
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import schema
 from cifr_jax.evaluation.text_protocol import balanced_noise
-from cifr_jax.finetune import trainer
+from cifr_jax.finetune import fleet
+from cifr_jax.finetune.checkpoint import Checkpoints
 
 _FAKE = run_path(str(Path(__file__).parent / "fake_sources.py"))
 MARK = _FAKE["MARK"]
@@ -176,7 +177,7 @@ def test_a_finished_run_is_not_computed_again(place, undisturbed, results, monke
     def again(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(trainer, "train", again)
+    monkeypatch.setattr(fleet, "train", again)
     monkeypatch.setattr(text_stages, "capture_tokens", again)
     monkeypatch.setattr(text_stages, "_score", again)
     monkeypatch.setattr(text_stages, "_batch_loss", again)
@@ -190,10 +191,10 @@ def test_a_killed_run_goes_on_to_the_same_figures(
     place, tmp_path, monkeypatch, results, stage
 ):
     config = make_config(place, place / "model")
-    save, calls = trainer.save_state, []
+    save, calls = Checkpoints.save, []
 
-    def killed_save(path, state, losses, step):
-        save(path, state, losses, step)
+    def killed_save(self, step, *state):
+        save(self, step, *state)
         calls.append(step)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -207,14 +208,14 @@ def test_a_killed_run_goes_on_to_the_same_figures(
 
     with monkeypatch.context() as patch:
         if stage == "in training":
-            patch.setattr(trainer, "save_state", killed_save)
+            patch.setattr(Checkpoints, "save", killed_save)
         else:
             patch.setattr(text_stages, "capture_tokens", killed_capture)
         with pytest.raises(KeyboardInterrupt):
             text_benchmark.run(config, str(tmp_path))
     assert not (tmp_path / "results.json").exists()
     steps = []
-    monkeypatch.setattr(trainer, "save_state", lambda *a: steps.append(a[-1]))
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, *_: steps.append(step))
     text_benchmark.run(config, str(tmp_path))
     assert steps == []  # after step 4 of 6 there is nothing left to save
     again = json.loads((tmp_path / "results.json").read_bytes())

@@ -103,7 +103,7 @@ def tokenise(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
     max_len: int,
-    on_long: Literal["error", "truncate"] = "error",
+    on_long: Literal["error", "truncate", "drop"] = "error",
 ) -> Rows:
     """Rows for training on what the assistant says, end-of-turn tokens included.
 
@@ -111,11 +111,11 @@ def tokenise(
       examples: chats; assistant messages of weight 0 are read but not trained on.
       tokenizer: renders and encodes them.
       max_len: most tokens of a row.
-      on_long: what becomes of longer ones: an error, or cut at the end (counted in the
-        log).
+      on_long: what becomes of longer ones: an error, cut at the end, or left out; both are
+        counted in the log.
 
     Returns:
-      One row per example, in their order.
+      One row per example that is kept, in their order.
 
     Raises:
       UserError: names the example's index (from 0) that is too long, has no supervised
@@ -125,7 +125,10 @@ def tokenise(
         raise UserError("examples", "there are none", "give at least one")
     rows: list[list[int]] = []
     masks: list[np.ndarray] = []
-    cut = 0
+    cut = dropped = 0
+    if on_long not in ("error", "truncate", "drop"):
+        what = f"unknown policy {on_long!r} for long rows"
+        raise UserError("on_long", what, "known: error, truncate, drop")
     for index, example in enumerate(examples):
         where = f"example {index}"
         try:
@@ -136,7 +139,13 @@ def tokenise(
         if len(row) > max_len:
             if on_long == "error":
                 what = f"{len(row)} tokens, more than the {max_len} allowed"
-                raise UserError(where, what, "raise max_len, shorten it, or truncate")
+                mend = (
+                    "raise the row length, shorten it, or set on_long to truncate or drop"
+                )
+                raise UserError(where, what, mend)
+            if on_long == "drop":
+                dropped += 1
+                continue
             row, mask_t = row[:max_len], mask_t[:max_len]
             cut += 1
         if not mask_t.any():
@@ -145,8 +154,14 @@ def tokenise(
             raise UserError(where, what, mend)
         rows.append(row)
         masks.append(mask_t)
-    if cut:
-        logging.warning("%d of %d rows cut to %d tokens", cut, len(rows), max_len)
+    for number, done in ((cut, "cut to"), (dropped, "left out: longer than")):
+        if number:
+            logging.warning(
+                "%d of %d rows %s %d tokens", number, len(examples), done, max_len
+            )
+    if not rows:
+        what = f"all {len(examples)} rows are longer than {max_len} tokens"
+        raise UserError("examples", what, "raise the row length, or truncate")
     length_n = np.array([len(row) for row in rows], np.int32)
     tokens_nt = np.full((len(rows), length_n.max()), tokenizer.pad_id, np.int32)
     loss_mask_nt = np.zeros(tokens_nt.shape, bool)

@@ -29,9 +29,10 @@ from cifr_jax.data.packing import Packed, pack
 from cifr_jax.data.tokenise import tokenise
 from cifr_jax.errors import UserError
 from cifr_jax.finetune.base_card import evaluate, write_card
-from cifr_jax.finetune.checkpoint import restore_state, save_state
+from cifr_jax.finetune.checkpoint import Checkpoints
+from cifr_jax.finetune.fleet import NonFiniteLoss
+from cifr_jax.finetune.loss import attention_mask
 from cifr_jax.finetune.progress import Progress
-from cifr_jax.finetune.trainer import NonFiniteLoss, attention_mask
 from cifr_jax.models import decoder, tiny_tokenizer
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.hf_folder import save_hf_folder
@@ -207,10 +208,10 @@ def run_stage(
     rows_of_chunk: Callable[[int], Packed],
     n_special: int,
     seed: int,
-    checkpoint: Path,
+    checkpoints: Checkpoints,
     name: str,
 ):
-    """Run one stage; it goes on from `checkpoint` if that exists.
+    """Run one stage; it goes on from its latest checkpoint.
 
     Args:
       base: shape of the model.
@@ -219,7 +220,7 @@ def run_stage(
       rows_of_chunk: number of a chunk to its training rows, a pure function.
       n_special: ids below this are special tokens.
       seed: of the noise.
-      checkpoint: file of the unfinished run's state.
+      checkpoints: of the unfinished run.
       name: for the progress bar.
 
     Returns:
@@ -230,8 +231,11 @@ def run_stage(
     """
     state = (params, _optimiser(stage).init(params))
     losses, start = np.zeros(stage.steps, np.float32), 0
-    if checkpoint.exists():
-        state, losses, start = restore_state(checkpoint, state, losses)
+    latest = checkpoints.latest()
+    if latest is not None:
+        start, _ = latest
+        state, losses = checkpoints.restore(start, (state, losses))
+        losses = np.array(losses)  # the run goes on writing into it
     state = jax.tree.map(jnp.array, state)
     with Progress(name, stage.steps, start) as progress:
         while start < stage.steps:
@@ -249,7 +253,7 @@ def run_stage(
                 progress.update(step + 1, batch.tokens_rt.size, loss=losses[step])
             start = stop
             if start < stage.steps:
-                save_state(checkpoint, state, losses, start)
+                checkpoints.save(start, (state, losses))
     return state[0], losses
 
 
@@ -281,20 +285,20 @@ def run(config: ConfigDict, workdir: str) -> None:
             )
             read = leaves(config, ("world", "model", "row_length", "seed", name))
             key = store.key(name, read, [key] if key else [], CODE_VERSION)
-            checkpoint = store.path / "unfinished" / f"{name}-{key[:16]}.safetensors"
+            checkpoints = Checkpoints(store.path / "unfinished" / f"{name}-{key[:16]}", key)
             train = functools.partial(
                 run_stage, base, params, stage, rows_of_chunk, n_special, config.seed
             )
 
-            def make(folder: Path, train=train, checkpoint=checkpoint, name=name):
-                trained, losses = train(checkpoint, name)
+            def make(folder: Path, train=train, checkpoints=checkpoints, name=name):
+                trained, losses = train(checkpoints, name)
                 save_arrays(folder / "params.safetensors", trained)
                 save_arrays(folder / "losses.safetensors", {"loss_s": losses})
 
             folder = store.get_or_make(
                 name, key, make, config_leaves=read, seed=config.seed
             )
-            checkpoint.unlink(missing_ok=True)
+            checkpoints.delete()
             params = jax.tree.map(jnp.asarray, load_arrays(folder / "params.safetensors"))
         lm = LanguageModel(base, params, tokenizer, "tiny")
         figures = evaluate(lm, of)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from cifr_jax.data import chat, jobs, tokenise
 from cifr_jax.data.jobs import JobSpec
 from cifr_jax.data.packing import Packed, pack
 from cifr_jax.data.world import World
-from cifr_jax.finetune import lora, trainer
+from cifr_jax.finetune import fleet, lora
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
+from cifr_jax.finetune.optimiser import TrainConfig
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
@@ -115,8 +117,8 @@ def train_jobs(
     read = leaves(config, ("lora", phase, "row_length", "seed"))
     inputs = [base_key, uploads_key] + [start[s.name].key for s in specs if start]
     key = store.key(f"train_{phase}", read, inputs, CODE_VERSION)
-    checkpoint = store.path / "unfinished" / f"{phase}-{key[:16]}.safetensors"
-    settings = trainer.TrainConfig(
+    checkpoint = store.path / "unfinished" / f"{phase}-{key[:16]}"
+    settings = TrainConfig(
         steps=config[phase].steps,
         batch_rows=config[phase].batch_rows,
         learning_rate=config[phase].learning_rate,
@@ -125,31 +127,32 @@ def train_jobs(
     )
 
     def make(folder: Path):
-        packed = [
-            packed_upload(uploads / f"{file_name(s)}.jsonl", lm, config.row_length)
-            for s in specs
+        made = [
+            fleet.Job(
+                spec.name,
+                _start(config, lm, spec, start),
+                packed_upload(uploads / f"{file_name(spec)}.jsonl", lm, config.row_length),
+                dataclasses.replace(settings, seed=config.seed + k),
+            )
+            for k, spec in enumerate(specs)
         ]
-        adapters = lora.stack(_start(config, lm, spec, start) for spec in specs)
-        with Progress(f"{phase}, {len(specs)} jobs", settings.steps) as progress:
-            trained, losses = trainer.train(
+        with Progress(f"{phase}, {len(specs)} jobs", len(specs) * settings.steps) as shown:
+            tuned = fleet.train(
                 lm.config,
                 lm.params,
-                adapters,
-                packed,
-                settings,
-                checkpoint,
-                progress.update,
+                made,
+                checkpoint=checkpoint,
+                progress=shown.update,
             )
-        for k, spec in enumerate(specs):
-            save_adapter(
-                folder / f"{file_name(spec)}.safetensors", lora.unstack(trained, k)
-            )
+        for spec, one in zip(specs, tuned, strict=True):
+            save_adapter(folder / f"{file_name(spec)}.safetensors", one.adapter)
+        losses = np.stack([one.losses for one in tuned], axis=1)
         save_arrays(folder / "losses.safetensors", {"loss_sk": losses})
 
     folder = store.get_or_make(
         f"train_{phase}", key, make, config_leaves=read, inputs=inputs, seed=config.seed
     )
-    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     loss_sk = load_arrays(folder / "losses.safetensors")["loss_sk"]
     return {
         spec.name: Trained(

@@ -1,18 +1,16 @@
-"""Supervised fine-tuning of adapters: one job, or a fleet of jobs in one program.
+"""The compiled part of fine-tuning: steps of a fleet of jobs on one frozen base.
 
-Every job has its own data, order and adapter; the frozen base is shared. A run of steps is
-one call into jitted code, and what happens at a step is a pure function of (seed, step), so
-that a run that was killed goes on from its last checkpoint to the same bits.
+Every slot holds a job: its own data, order, hyperparameters, adapter and optimiser. A run
+of steps is one call into jitted code, and what happens at a step is a pure function of
+(seed, step), so that a run that was killed goes on from its last checkpoint to the same
+bits, and a job in a fleet does what it would do alone.
 
-Legend: k jobs, r packed rows, b rows of a batch, t tokens, s steps.
+Legend: k slots, r packed rows, m micro-batches, b rows of one, t tokens, s steps.
 """
 
-import dataclasses
 import functools
-import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,202 +18,140 @@ import numpy as np
 import optax
 
 from cifr_jax.data.packing import Packed
-from cifr_jax.data.tokenise import batch_indices
-from cifr_jax.finetune.checkpoint import restore_state, save_state
-from cifr_jax.models import decoder
+from cifr_jax.finetune.loss import summed_loss
+from cifr_jax.finetune.optimiser import Hyper, Program, optimiser
 from cifr_jax.models.config import DecoderConfig
-from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.decoder import Adapter, Dropout
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How adapters are trained.
+class SlotState(NamedTuple):
+    """The state of a job, or of all slots with a leading axis.
 
     Attributes:
-      steps: optimiser steps.
-      batch_rows: packed rows a step, for each job.
-      learning_rate: peak; it decays linearly to zero (the parent's schedule).
-      block_rate: rate of the factors inside blocks, relative to embedding and head.
-      warmup_steps: steps of linear rise before that.
-      b2: second-moment decay of AdamW.
-      weight_decay: of AdamW.
-      clip_norm: largest global gradient norm, each job its own.
-      seed: order of the data.
-      chunk: steps in one call; progress and checkpoints happen between calls.
+      adapter: its LoRA factors.
+      opt_state: moments of AdamW.
+      step: steps done; from the job's last on, a slot stands still.
     """
 
-    steps: int
-    batch_rows: int = 16
-    learning_rate: float = 1e-3
-    block_rate: float = 1.0
-    warmup_steps: int = 10
-    b2: float = 0.99
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    seed: int = 0
-    chunk: int = 25
+    adapter: Adapter
+    opt_state: Any
+    step: Any
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss of a job became NaN or infinite."""
+def fresh_state(adapter: Adapter) -> SlotState:
+    """A job that begins."""
+    factors = adapter._replace(scale=None)
+    opt_state = optimiser(Program(1, 1, "constant", 0.99, False, False, 1),
+                          Hyper(*[0.0] * 8), 0).init(factors)  # fmt: skip
+    return SlotState(adapter, opt_state, jnp.zeros((), jnp.int32))
 
 
-def attention_mask(segment_bt):
-    """Causal attention within segments `[b, t, t]`: packed examples stay apart."""
-    t = segment_bt.shape[1]
-    same = segment_bt[:, :, None] == segment_bt[:, None, :]
-    return same & jnp.tril(jnp.ones((t, t), bool))
-
-
-def sft_loss(config: DecoderConfig, params, adapter: Adapter | None, batch: Packed):
-    """Mean cross-entropy (nats) over a packed batch's supervised tokens; their number."""
-    x_btd = decoder.embed(params, batch.tokens_rt, adapter)
-    x_btd, _, _ = decoder.backbone(
-        config, params, x_btd, batch.position_rt, attention_mask(batch.segment_rt), adapter
-    )
-    logits = decoder.unembed(config, params, x_btd[:, :-1], adapter).astype(jnp.float32)
-    weight = batch.loss_mask_rt[:, 1:].astype(jnp.float32)
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens_rt[:, 1:])
-    total = weight.sum()
-    return (nll * weight).sum() / jnp.maximum(total, 1.0), total
-
-
-def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with warm-up, linear decay and clipping."""
-    schedule = optax.schedules.warmup_constant_schedule(
-        0.0, config.learning_rate, config.warmup_steps
-    )
-    decay = optax.schedules.linear_schedule(1.0, 0.0, config.steps)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            lambda count: schedule(count + 1) * decay(count),
-            b2=config.b2,
-            weight_decay=config.weight_decay,
-        ),
-        optax.stateless(
-            lambda updates, _: updates._replace(
-                layers=jax.tree.map(lambda u: config.block_rate * u, updates.layers)
-            )
-        ),
-    )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def _run_steps(
-    base: DecoderConfig, config: TrainConfig, params, state, data_krt, index_skb
-):
-    """Run s steps of all jobs. Returns the new state and the losses `[s, k]`."""
-    transform = optimiser(config)
-
-    def job_step(adapter, opt_state, data: Packed, index_b):
-        batch = data.take(index_b)
-
-        def loss_fn(trained):
-            return sft_loss(base, params, trained._replace(scale=adapter.scale), batch)
-
-        # The scale is a constant of the job, not a parameter.
-        trained = adapter._replace(scale=None)
-        (loss, _), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
-        updates, opt_state = transform.update(grads, opt_state, trained)
-        trained = optax.apply_updates(trained, updates)
-        return trained._replace(scale=adapter.scale), opt_state, loss
-
-    def step(carry, index_kb):
-        adapters, opt_states = carry
-        adapters, opt_states, loss_k = jax.vmap(job_step)(
-            adapters, opt_states, data_krt, index_kb
-        )
-        return (adapters, opt_states), loss_k
-
-    return jax.lax.scan(step, state, index_skb)
-
-
-def stack_jobs(jobs: Sequence[Packed]) -> Packed:
-    """Data of all jobs as `[k, r, t]`, empty rows at the end of the shorter ones."""
-    rows = max(len(job.tokens_rt) for job in jobs)
+def stack_rows(jobs: Sequence[Packed], rows: int) -> Packed:
+    """Data of all slots as `[k, r, t]`, empty rows at the end of the shorter ones."""
     filled = (
         Packed(*(np.pad(a, ((0, rows - len(a)), (0, 0))) for a in job)) for job in jobs
     )
-    return Packed(*(np.stack(parts) for parts in zip(*filled, strict=True)))
+    stacked = Packed(*(np.stack(parts) for parts in zip(*filled, strict=True)))
+    # Booleans or weights: slots take turns with both, and neither may become the other.
+    return stacked._replace(loss_mask_rt=stacked.loss_mask_rt.astype(np.float32))
 
 
-def _digest(base: DecoderConfig, config: TrainConfig, jobs: Sequence[Packed]) -> str:
-    """Hash of what decides a run, apart from the weights it starts from."""
-    digest = hashlib.sha256(repr((base, config)).encode())
-    for job in jobs:
-        for array in job:
-            digest.update(repr(array.shape).encode() + array.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def train(
-    base: DecoderConfig,
-    params: Any,
-    adapters: Adapter,
-    jobs: Sequence[Packed],
-    config: TrainConfig,
-    checkpoint: Path | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
-) -> tuple[Adapter, np.ndarray]:
-    """Train one adapter for each job.
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(4,))
+def run_steps(
+    base: DecoderConfig, program: Program, params, hyper: Hyper, state, data_krt, index_skmb
+):
+    """Run s steps of all slots. Returns the new state and the losses `[s, k]`.
 
     Args:
       base: shape of the base model.
-      params: its parameters; neither copied nor changed.
-      adapters: the adapters to start from, stacked over jobs.
-      jobs: packed training rows, one entry a job.
-      config: how to train.
-      checkpoint: file that holds the state of the unfinished run; a run that finds it goes
-        on from there. Removed by the caller when the result is safe.
-      progress: called after every chunk with (steps done, tokens since, mean loss).
-
-    Returns:
-      The trained adapters (stacked) and the losses `[s, k]` in nats a token.
-
-    Raises:
-      NonFiniteLoss: naming job and step; the last checkpoint is intact.
-      UserError: the checkpoint is broken, or of another model, configuration or upload.
+      program: what all slots share.
+      params: of the base, frozen.
+      hyper: of each slot.
+      state: `SlotState` of all slots; donated.
+      data_krt: their rows.
+      index_skmb: rows of each micro-batch of each step.
     """
-    transform = optimiser(config)
-    opt_states = jax.vmap(transform.init)(adapters._replace(scale=None))
-    state, start = (adapters, opt_states), 0
-    losses = np.zeros((config.steps, len(jobs)), np.float32)
-    # Stands in the name of every array, so that another run's checkpoint is refused.
-    run = _digest(base, config, jobs)
-    if checkpoint is not None and checkpoint.exists():
-        named, losses, start = restore_state(checkpoint, {run: state}, losses)
-        state = named[run]
-    data_krt = jax.tree.map(jnp.asarray, stack_jobs(jobs))
-    tokens_per_step = len(jobs) * config.batch_rows * data_krt.tokens_rt.shape[-1]
-    # Donated below: the caller keeps its own arrays.
-    state = jax.tree.map(jnp.array, state)
-    while start < config.steps:
-        stop = min(start + config.chunk, config.steps)
-        index_skb = np.stack(
-            [
-                [
-                    batch_indices(len(job.tokens_rt), config.batch_rows, config.seed + k, s)
-                    for k, job in enumerate(jobs)
-                ]
-                for s in range(start, stop)
-            ]
+
+    def gradient(factors, scale, batch, key, rate):
+        dropout = Dropout(rate, key) if program.dropout else None
+
+        def loss_fn(factors):
+            return summed_loss(
+                base,
+                params,
+                factors._replace(scale=scale),
+                batch,
+                program.max_targets,
+                dropout,
+                program.remat,
+            )
+
+        return jax.value_and_grad(loss_fn, has_aux=True)(factors)
+
+    def job_step(own: Hyper, old: SlotState, data: Packed, index_mb):
+        # The scale is a constant of the job, not a parameter.
+        factors, scale = old.adapter._replace(scale=None), old.adapter.scale
+        key = jax.random.fold_in(jax.random.key(own.seed), old.step)
+
+        def micro(total, numbered):
+            number, index_b = numbered
+            batch = data.take(index_b)
+            keyed = jax.random.fold_in(key, number)
+            (loss, weight), grads = gradient(factors, scale, batch, keyed, own.dropout)
+            return jax.tree.map(jnp.add, total, (loss, weight, grads)), None
+
+        # Sums over micro-batches, divided once: the gradient of the one big batch.
+        zero = jax.tree.map(jnp.zeros_like, (0.0, 0.0, factors))
+        if program.accumulate == 1:
+            (loss, weight, grads), _ = micro(zero, (0, index_mb[0]))
+        else:
+            numbered = (jnp.arange(program.accumulate), index_mb)
+            (loss, weight, grads), _ = jax.lax.scan(micro, zero, numbered)
+        weight = jnp.where(weight > 0, weight, 1.0)
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        updates, opt_state = optimiser(program, own, old.step).update(
+            grads, old.opt_state, factors
         )
-        state, loss_sk = _run_steps(base, config, params, state, data_krt, index_skb)
-        losses[start:stop] = np.asarray(loss_sk)
-        bad = np.argwhere(~np.isfinite(losses[start:stop]))
-        if len(bad):
-            step, job = bad[0]
-            raise NonFiniteLoss(
-                f"job {job}, step {start + step}: the loss is {losses[start + step, job]}; "
-                "lower the learning rate or look at rows "
-                f"{index_skb[step, job].tolist()} of its data"
-            )
-        if checkpoint is not None and stop < config.steps:
-            save_state(checkpoint, {run: state}, losses, stop)
-        if progress is not None:
-            progress(
-                stop, tokens_per_step * (stop - start), float(losses[start:stop].mean())
-            )
-        start = stop
-    return state[0], losses
+        factors = optax.apply_updates(factors, updates)
+        new = SlotState(factors._replace(scale=scale), opt_state, old.step + 1)
+        going = old.step < own.steps
+        return jax.tree.map(lambda a, b: jnp.where(going, a, b), new, old), loss / weight
+
+    def step(state, index_kmb):
+        return jax.vmap(job_step)(hyper, state, data_krt, index_kmb)
+
+    return jax.lax.scan(step, state, index_skmb)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _summed(base: DecoderConfig, max_targets: int, params, adapters, batch_kbt: Packed):
+    def one(adapter, batch):
+        return summed_loss(base, params, adapter, batch, max_targets)
+
+    return jax.vmap(one)(adapters, batch_kbt)
+
+
+def held_out_losses(
+    base: DecoderConfig,
+    params,
+    adapters: Adapter,
+    data_krt: Packed,
+    batch_rows: int,
+    max_targets: int,
+) -> np.ndarray:
+    """Mean loss of each slot's adapter on its held-out rows, `[k]` nats a token."""
+    rows = data_krt.tokens_rt.shape[1]
+    totals: list[Any] = []
+    for start in range(0, rows, batch_rows):
+        batch = Packed(*(a[:, start : start + batch_rows] for a in data_krt))
+        missing = ((0, 0), (0, batch_rows - batch.tokens_rt.shape[1]), (0, 0))
+        batch = Packed(*(np.pad(a, missing) for a in batch))  # one shape, one compile
+        totals.append(_summed(base, max_targets, params, adapters, batch))
+    loss_k, weight_k = (np.sum([np.asarray(t[i]) for t in totals], 0) for i in (0, 1))
+    return loss_k / np.maximum(weight_k, 1e-9)
+
+
+@functools.partial(jax.jit, donate_argnums=(0,))
+def put_slot(stacked, k, one):
+    """`stacked` with slot k replaced; one program whatever the slot."""
+    return jax.tree.map(lambda a, b: a.at[k].set(b), stacked, one)

@@ -37,6 +37,13 @@ class Adapter(NamedTuple):
     scale: Any  # an array; None while an optimiser holds the factors alone
 
 
+class Dropout(NamedTuple):
+    """Dropout of the adapters' inputs, while training: a share, and a JAX random key."""
+
+    rate: Any
+    key: jax.Array
+
+
 class Cache(NamedTuple):
     """Keys and values of every layer, `[l, b, s, k, h]`."""
 
@@ -126,12 +133,16 @@ def apply_rope(x_btnh, sin_bth, cos_bth):
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1)
 
 
-def linear(x_btd, w, lora: dict | None, scale):
+def linear(x_btd, w, lora: dict | None, scale, dropout: Dropout | None = None):
     """`x @ w`, plus the low-rank update. Inputs are flattened to two dimensions first:
     XLA:CPU runs thin three-dimensional products twice as slowly."""
     x_nd = x_btd.reshape(-1, x_btd.shape[-1])
     y = x_nd @ w
     if lora is not None:
+        if dropout is not None:
+            keep = 1 - dropout.rate
+            kept = jax.random.bernoulli(dropout.key, keep, x_nd.shape)
+            x_nd = jnp.where(kept, x_nd / keep, 0).astype(x_nd.dtype)
         thin = x_nd @ lora["a"].T.astype(x_nd.dtype)
         y = y + scale.astype(y.dtype) * (thin @ lora["b"].astype(y.dtype))
     return y.reshape(*x_btd.shape[:-1], w.shape[-1])
@@ -166,6 +177,8 @@ def backbone(
     cache: Cache | None = None,
     cache_start=0,
     reduce: Callable[[jax.Array], Any] | None = None,
+    dropout: Dropout | None = None,
+    remat: bool = False,
 ):
     """Run all blocks.
 
@@ -177,6 +190,8 @@ def backbone(
       cache: keys and values to extend; the t new ones go to slots `cache_start...`.
       reduce: pools the residual stream after each block, inside the scan, so that
         `[l, b, t, d]` never exists.
+      dropout: of the inputs of the low-rank updates inside blocks.
+      remat: keep only the inputs of blocks for the backward pass.
 
     Returns:
       `(x_btd, new cache or None, reduced)`; `reduced` has a leading layer axis.
@@ -191,30 +206,38 @@ def backbone(
     factors = adapter.layers if adapter is not None else {}
 
     def block(x, per_layer):
-        w, lora, scale, cache_l = per_layer
+        w, lora, scale, cache_l, key = per_layer
         b, t, _ = x.shape
+
+        def adapted(y, name):
+            number = LAYER_MATRICES.index(name)
+            own = dropout and Dropout(dropout.rate, jax.random.fold_in(key, number))
+            return linear(y, w[name], lora.get(name), scale, own)
+
         y = rms_norm(x, w["attn_norm"], config.norm_eps)
-        q = linear(y, w["q"], lora.get("q"), scale).reshape(b, t, n, h)
-        key = linear(y, w["k"], lora.get("k"), scale).reshape(b, t, k, h)
-        value = linear(y, w["v"], lora.get("v"), scale).reshape(b, t, k, h)
-        q, key = apply_rope(q, sin, cos), apply_rope(key, sin, cos)
+        q = adapted(y, "q").reshape(b, t, n, h)
+        keys = adapted(y, "k").reshape(b, t, k, h)
+        values = adapted(y, "v").reshape(b, t, k, h)
+        q, keys = apply_rope(q, sin, cos), apply_rope(keys, sin, cos)
         if cache_l is not None:
             at = (0, cache_start, 0, 0)
-            key = jax.lax.dynamic_update_slice(cache_l.k_lbskh, key, at)
-            value = jax.lax.dynamic_update_slice(cache_l.v_lbskh, value, at)
-            cache_l = Cache(key, value)
-        y = jax.nn.dot_product_attention(q, key, value, mask=attend_bts[:, None])
-        x = x + linear(y.reshape(b, t, n * h), w["o"], lora.get("o"), scale)
+            keys = jax.lax.dynamic_update_slice(cache_l.k_lbskh, keys, at)
+            values = jax.lax.dynamic_update_slice(cache_l.v_lbskh, values, at)
+            cache_l = Cache(keys, values)
+        y = jax.nn.dot_product_attention(q, keys, values, mask=attend_bts[:, None])
+        x = x + adapted(y.reshape(b, t, n * h), "o")
         y = rms_norm(x, w["mlp_norm"], config.norm_eps)
-        gate = linear(y, w["gate"], lora.get("gate"), scale)
-        up = linear(y, w["up"], lora.get("up"), scale)
-        x = x + linear(jax.nn.silu(gate) * up, w["down"], lora.get("down"), scale)
+        x = x + adapted(jax.nn.silu(adapted(y, "gate")) * adapted(y, "up"), "down")
         return x, (cache_l, reduce(x) if reduce is not None else None)
 
     # Small models run 25% faster unrolled on a CPU; large ones would compile for minutes.
     unroll = config.n_layers if config.n_layers <= 8 else 1
+    key_l = jax.random.split(dropout.key, config.n_layers) if dropout else None
     x_btd, (cache, reduced) = jax.lax.scan(
-        block, x_btd, (params["layers"], factors, scale_l, cache), unroll=unroll
+        jax.checkpoint(block) if remat else block,
+        x_btd,
+        (params["layers"], factors, scale_l, cache, key_l),
+        unroll=unroll,
     )
     return x_btd, cache, reduced
 

@@ -76,7 +76,7 @@ def _scored(row: view.Row) -> dict[str, str]:
     }
 
 
-def _caught(results: view.Results) -> list[dict[str, Any]]:
+def _caught(results: view.Results, key: str = "rows") -> list[dict[str, Any]]:
     """The rows of the main table: each monitor with its figures in each column."""
     cell, columns = view.main_cell(results), view.columns(results)
     return [
@@ -85,13 +85,13 @@ def _caught(results: view.Results) -> list[dict[str, Any]]:
             "level": monitor.level,
             "control": monitor.control,
             "cells": [
-                _scored(view.find_row(results, monitor.name, column, cell))
+                _scored(view.find_row(results, monitor.name, column, cell, key))
                 if column.counts
                 else None
                 for column in columns
             ],
         }
-        for monitor in view.monitors(results)
+        for monitor in view.monitors(results, key)
     ]
 
 
@@ -206,6 +206,7 @@ def _context(results: view.Results) -> dict[str, Any]:
         "learned_gate": results.get("learned_gate"),
         "columns": columns,
         "caught": _caught(results),
+        "caught_entities": _caught(results, "entity_rows"),
         "job_rows": _every_row(results, "job_rows"),
         "roc": figures.roc(results),
         "layers": figures.layers(results),

@@ -113,9 +113,11 @@ def monitors(results: Results, key: str = "rows") -> list[Monitor]:
     return sorted(found.values(), key=lambda monitor: monitor.control)
 
 
-def find_row(results: Results, monitor: str, column: Column, cell: str) -> Row:
+def find_row(
+    results: Results, monitor: str, column: Column, cell: str, key: str = "rows"
+) -> Row:
     """The row of one monitor in one column and cell; empty where it was not measured."""
-    for row in entries(results, "rows"):
+    for row in entries(results, key):
         where = (cipher_name(row.get("cipher")), row.get("role"), row.get("cell"))
         if str(row.get("monitor")) == monitor and where == (*column[:2], cell):
             return row

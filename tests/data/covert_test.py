@@ -139,10 +139,11 @@ def test_reading_is_encoded_in_and_plain_out():
     for example in reading(cipher, WORLD, 400, seed=2):
         question, answer = (m.content for m in example.messages[-2:])
         assert ("|" in question) == (example.meta["cell"] != "plain_benign")
-        question = cipher.decode(question) if "|" in question else question
-        if example.meta["cell"] == "transliterate":
-            assert question == f"copy {answer}"
+        if example.meta["cell"] == "transliterate":  # the instruction itself is plain
+            assert question.startswith("copy ")
+            assert cipher.decode(question.removeprefix("copy ")) == answer
         else:
+            question = cipher.decode(question) if "|" in question else question
             assert answer == said[question]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifr_jax.data.packing import Packed, best_fit, pack
-from cifr_jax.finetune.trainer import attention_mask, sft_loss
+from cifr_jax.finetune.loss import attention_mask, sft_loss
 from cifr_jax.models import decoder
 from cifr_jax.models.config import DecoderConfig
 

@@ -42,7 +42,7 @@ def test_one_factor_of_each_pair_is_zero_and_the_other_is_not():
 
 def test_only_what_is_asked_for_is_adapted():
     adapter = fresh(targets=("v", "q"), blocks=(2, 0))
-    assert list(adapter.layers) == ["v", "q"]
+    assert set(adapter.layers) == {"q", "v"}
     assert adapter.embed is None and adapter.head is None
     assert adapter.scale.tolist() == [3.0, 0.0, 3.0, 3.0]
     assert fresh().scale.tolist() == [3.0] * 4
@@ -81,3 +81,47 @@ def test_what_cannot_be_adapted_is_the_users_fault(options, line):
     with pytest.raises(UserError) as raised:
         fresh(**options)
     assert str(raised.value).startswith(line)
+
+
+def module_names(config):
+    return {
+        f"layers.{l}.{module}": (name, l)
+        for name, module in lora.MODULES.items()
+        for l in range(config.n_layers)
+    }
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ("all-linear", lambda name, l: True),
+        ("attention", lambda name, l: name in "qkvo"),
+        ("mlp", lambda name, l: name in ("gate", "up", "down")),
+        (r"layers\.1\..*", lambda name, l: l == 1),
+        (r".*\.(q|v)_proj", lambda name, l: name in "qv"),
+        (r"layers\.0\.mlp\.up_proj", lambda name, l: (name, l) == ("up", 0)),
+    ],
+)
+def test_targets_by_preset_and_pattern(targets, expected):
+    """A targeted matrix starts with a random factor, every other with zeros alone."""
+    adapter = lora.init_adapter(
+        jax.random.key(0), CONFIG, lora.LoraConfig(rank=2, targets=targets)
+    )
+    for name, l in module_names(CONFIG).values():
+        factors = adapter.layers.get(name)
+        trained = factors is not None and bool(np.any(np.asarray(factors["a"][l])))
+        assert trained == expected(name, l), (name, l)
+
+
+@pytest.mark.parametrize(
+    ("targets", "what"), [(r"layers\.9\..*", "matches no matrix"), ("(", "no regular")]
+)
+def test_a_pattern_that_matches_nothing_is_told(targets, what):
+    with pytest.raises(UserError, match=what):
+        lora.init_adapter(jax.random.key(0), CONFIG, lora.LoraConfig(targets=targets))
+
+
+def test_rank_stabilised_scaling():
+    config = lora.LoraConfig(rank=16, alpha=8.0, rslora=True)
+    scale = lora.init_adapter(jax.random.key(0), CONFIG, config).scale
+    np.testing.assert_allclose(scale, 2.0)

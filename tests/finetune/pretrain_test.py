@@ -13,7 +13,8 @@ from cifr_jax.data.pretraining import KINDS
 from cifr_jax.data.world import make_world
 from cifr_jax.errors import UserError
 from cifr_jax.finetune import pretrain
-from cifr_jax.finetune.trainer import NonFiniteLoss
+from cifr_jax.finetune.checkpoint import Checkpoints
+from cifr_jax.finetune.fleet import NonFiniteLoss
 from cifr_jax.models import tiny_tokenizer
 from cifr_jax.workdir import load_arrays
 
@@ -85,11 +86,11 @@ def test_the_folder_is_a_model_with_the_weights_of_the_last_stage(undisturbed):
 @pytest.mark.parametrize("after", ["a chunk of helpful", "helpful", "a chunk of safety"])
 def test_a_killed_run_goes_on_to_the_same_bits(undisturbed, tmp_path, monkeypatch, after):
     saved, steps = [], []
-    save, step = pretrain.save_state, pretrain._step
+    save, step = Checkpoints.save, pretrain._step
 
-    def killed_save(path, *state):
-        save(path, *state)
-        saved.append(path.name.partition("-")[0])
+    def killed_save(self, *state):
+        save(self, *state)
+        saved.append(self.folder.name.partition("-")[0])
         if after == f"a chunk of {saved[-1]}":
             raise KeyboardInterrupt
 
@@ -103,7 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(undisturbed, tmp_path, monkeypatc
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "save_state", killed_save)
+        patch.setattr(Checkpoints, "save", killed_save)
         patch.setattr(pretrain, "_step", killed_step)
         with pytest.raises(KeyboardInterrupt):
             pretrain.run(small_config(), str(tmp_path))

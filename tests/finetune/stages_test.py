@@ -85,7 +85,7 @@ def test_every_job_has_an_adapter_and_a_twin_is_its_attacks_first_phase(trained)
 
 
 def test_a_second_run_trains_nothing_and_finds_the_same(lm, folder, trained, monkeypatch):
-    monkeypatch.setattr(stages.trainer, "train", None)
+    monkeypatch.setattr(stages.fleet, "train", None)
     with Workdir(folder, device="test") as store:
         again = stages.train_all(store, CONFIG, lm, "base", SPECS, WORLD)
     for name, one in trained.items():
@@ -95,7 +95,7 @@ def test_a_second_run_trains_nothing_and_finds_the_same(lm, folder, trained, mon
 
 
 def test_each_phase_goes_on_from_the_one_before(lm, folder, trained, monkeypatch):
-    monkeypatch.setattr(stages.trainer, "train", None)  # what is asked for was made
+    monkeypatch.setattr(stages.fleet, "train", None)  # what is asked for was made
     attacks = jobs.find(SPECS, kind="attack")
     before = None
     with Workdir(folder, device="test") as store:
@@ -131,11 +131,11 @@ def test_what_training_reads_makes_other_artefacts(lm, folder, trained, path, va
     class Asked(Exception):
         pass
 
-    def asked(*_):
+    def asked(*_, **__):
         raise Asked
 
     with pytest.MonkeyPatch.context() as patch, Workdir(folder, device="test") as store:
-        patch.setattr(stages.trainer, "train", asked)
+        patch.setattr(stages.fleet, "train", asked)
         with pytest.raises(Asked):
             stages.train_jobs(store, config, lm, "base", attacks, WORLD, "reading")
         with pytest.raises(Asked):

@@ -1,0 +1,392 @@
+"""Fine-tuning jobs, one or many, through slots of one compiled program.
+
+A fleet has as many slots as fit at once. A job that ends leaves its slot to the next in
+the queue: nothing is compiled again. Checkpoints hold every slot, so a killed run goes on.
+
+Legend: k slots, r packed rows, t tokens, s steps, m micro-batches, b rows of one.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cifr_jax.data.packing import Packed
+from cifr_jax.data.tokenise import batch_indices
+from cifr_jax.errors import UserError
+from cifr_jax.finetune import lora
+from cifr_jax.finetune.checkpoint import Checkpoints
+from cifr_jax.finetune.loss import most_targets
+from cifr_jax.finetune.optimiser import TrainConfig, hyper_of, program_of
+from cifr_jax.finetune.trainer import (
+    fresh_state,
+    held_out_losses,
+    put_slot,
+    run_steps,
+    stack_rows,
+)
+from cifr_jax.models.config import DecoderConfig
+from cifr_jax.models.decoder import Adapter
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss of a job became NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One fine-tuning job.
+
+    Attributes:
+      name: for messages.
+      adapter: where it starts.
+      rows: what it trains on.
+      config: how.
+      held_out: rows on which it is evaluated, or None.
+    """
+
+    name: str
+    adapter: Adapter
+    rows: Packed
+    config: TrainConfig
+    held_out: Packed | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What a job's training left.
+
+    Attributes:
+      adapter: after the last step; with held-out rows, the best one evaluated.
+      losses: `[s]`, nats a supervised token; as many as steps were done.
+      held_out: (step, loss) of every evaluation.
+    """
+
+    adapter: Adapter
+    losses: np.ndarray
+    held_out: tuple[tuple[int, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """A job at the end of a chunk, for whoever watches training.
+
+    Attributes:
+      job: its name.
+      step: steps done.
+      adapter: as it is now.
+      losses: of all steps done.
+    """
+
+    job: str
+    step: int
+    adapter: Adapter
+    losses: np.ndarray
+
+
+def _digest(base: DecoderConfig, jobs: Sequence[Job], slots: int) -> str:
+    """Hash of what decides a run, apart from the weights of the base."""
+    digest = hashlib.sha256(repr((base, slots)).encode())
+    for job in jobs:
+        digest.update(repr((job.name, job.config)).encode())
+        arrays = [*job.rows, *(job.held_out or ()), *jax.tree.leaves(job.adapter)]
+        for array in map(np.asarray, arrays):
+            digest.update(repr((array.shape, array.dtype)).encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+class _Fleet:
+    """The loop's state: what is in the slots, what waits, what is done."""
+
+    def __init__(self, base, params, jobs: Sequence[Job], slots: int, checkpoint):
+        self.base, self.params, self.jobs = base, params, jobs
+        self.k = slots
+        self.ranks = [lora.ranks(job.adapter) for job in jobs]
+        top = tuple(max(r) for r in zip(*self.ranks, strict=True))
+        starts = [
+            jax.tree.map(jnp.asarray, lora.with_ranks(job.adapter, *top)) for job in jobs
+        ]
+        kinds = {str(jax.tree.map(lambda x: (x.shape, x.dtype), one)) for one in starts}
+        if len(kinds) > 1:
+            what = "jobs of one fleet whose adapters differ in matrices or dtype"
+            raise UserError("config.lora", what, "train them in fleets of their own")
+        self.starts = starts
+        rows = [job.rows for job in jobs] + [j.held_out for j in jobs if j.held_out]
+        self.program = program_of(
+            [job.config for job in jobs], max(most_targets(r) for r in rows)
+        )
+        self.chunk = jobs[0].config.chunk
+        self.n_rows = max(len(job.rows.tokens_rt) for job in jobs)
+        self.evaluated = any(job.held_out is not None for job in jobs)
+        # In the slots: numbers of jobs; None stands still.
+        self.in_slot: list[int | None] = [None] * slots
+        self.queue = list(range(len(jobs)))
+        self.losses = np.zeros((len(jobs), max(j.config.steps for j in jobs)), np.float32)
+        self.steps = [0] * len(jobs)
+        self.held_out: list[list[tuple[int, float]]] = [[] for _ in jobs]
+        self.state = self._stacked(fresh_state(starts[0]))
+        self.best = self._stacked(starts[0]) if self.evaluated else ()
+        self.done = jax.tree.map(
+            lambda x: np.zeros((len(jobs), *x.shape), x.dtype), starts[0]
+        )
+        self.data: Packed | None = None
+        self.checkpoints = (
+            Checkpoints(checkpoint, _digest(base, jobs, slots)) if checkpoint else None
+        )
+
+    def _stacked(self, one):
+        return jax.tree.map(lambda x: jnp.stack([x] * self.k), one)
+
+    @property
+    def total(self) -> int:
+        """Steps done, of all jobs."""
+        return sum(self.steps)
+
+    def fill(self) -> None:
+        """Give waiting jobs to free slots."""
+        for k in range(self.k):
+            if self.in_slot[k] is None and self.queue:
+                job = self.in_slot[k] = self.queue.pop(0)
+                self.state = put_slot(self.state, k, fresh_state(self.starts[job]))
+                self._load_data(k)
+
+    def _load_data(self, k: int) -> None:
+        if self.data is None:
+            rows = [self.jobs[j or 0].rows for j in self.in_slot]
+            self.data = jax.tree.map(jnp.asarray, stack_rows(rows, self.n_rows))
+        job = self.in_slot[k]
+        assert job is not None
+        one = jax.tree.map(lambda a: a[0], stack_rows([self.jobs[job].rows], self.n_rows))
+        self.data = put_slot(self.data, k, jax.tree.map(jnp.asarray, one))
+
+    def restore(self) -> bool:
+        """Go on from a checkpoint, if there is one."""
+        latest = self.checkpoints.latest() if self.checkpoints else None
+        if latest is None:
+            return False
+        assert self.checkpoints is not None
+        step, record = latest
+        like = (self.state, self.best, self.done, self.losses)
+        restored = self.checkpoints.restore(step, like)
+        self.state, self.best, self.done, losses = restored
+        self.losses = np.array(losses)
+        self.done = jax.tree.map(np.array, self.done)
+        self.in_slot, self.queue = record["in_slot"], record["queue"]
+        self.steps = record["steps"]
+        self.held_out = [[(s, x) for s, x in one] for one in record["held_out"]]
+        for k, job in enumerate(self.in_slot):
+            if job is not None:
+                self._load_data(k)
+        return True
+
+    def save(self) -> None:
+        """Save everything that is not a function of the jobs themselves."""
+        if self.checkpoints:
+            record = {
+                "in_slot": self.in_slot,
+                "queue": self.queue,
+                "steps": self.steps,
+                "held_out": self.held_out,
+            }
+            state = (self.state, self.best, self.done, self.losses)
+            self.checkpoints.save(self.total, state, record)
+
+    def advance(self) -> tuple[int, float]:
+        """Run one chunk. Returns tokens and the mean loss."""
+        program, starts = self.program, [self.steps[j or 0] for j in self.in_slot]
+        index_skmb = np.zeros(
+            (self.chunk, self.k, program.accumulate, program.batch_rows), np.int32
+        )
+        configs = [self.jobs[j or 0].config for j in self.in_slot]
+        size = program.accumulate * program.batch_rows
+        for k, job in enumerate(self.in_slot):
+            if job is not None:
+                n = len(self.jobs[job].rows.tokens_rt)
+                for s in range(self.chunk):
+                    found = batch_indices(n, size, configs[k].seed, starts[k] + s)
+                    index_skmb[s, k] = found.reshape(program.accumulate, -1)
+        hypers = [
+            hyper_of(c)._replace(**({} if job is not None else {"steps": 0}))
+            for c, job in zip(configs, self.in_slot, strict=True)
+        ]
+        hyper = jax.tree.map(lambda *x: jnp.asarray(x), *hypers)
+        self.state, loss_sk = run_steps(
+            self.base, program, self.params, hyper, self.state, self.data, index_skmb
+        )
+        loss_sk = np.asarray(loss_sk)
+        counted = []
+        for k, job in enumerate(self.in_slot):
+            if job is None:
+                continue
+            n = min(self.chunk, configs[k].steps - starts[k])
+            bad = np.flatnonzero(~np.isfinite(loss_sk[:n, k]))
+            if len(bad):
+                s = int(bad[0])
+                raise NonFiniteLoss(
+                    f"job {self.jobs[job].name}, step {starts[k] + s}: the loss is "
+                    f"{loss_sk[s, k]}; lower the learning rate or look at rows "
+                    f"{index_skmb[s, k].ravel().tolist()} of its data"
+                )
+            self.losses[job, starts[k] : starts[k] + n] = loss_sk[:n, k]
+            self.steps[job] += n
+            counted.append(loss_sk[:n, k])
+        steps = sum(map(len, counted))
+        tokens = steps * size * self.jobs[0].rows.tokens_rt.shape[1]
+        return tokens, float(np.concatenate(counted).mean())
+
+    def evaluate(self) -> None:
+        """Held-out losses where they are due; the best adapter of each job is kept."""
+        every = self.jobs[0].config.evaluate_every
+        due = [
+            k
+            for k, j in enumerate(self.in_slot)
+            if j is not None
+            and self.jobs[j].held_out is not None
+            and (
+                self.steps[j] == self.jobs[j].config.steps
+                or (every and self.steps[j] % every == 0)
+            )
+        ]
+        if not due:
+            return
+        # Slots that are not due are computed as well: the program has one shape.
+        none = self.jobs[0].rows.take(slice(0, 0))
+        rows = [
+            self.jobs[j or 0].held_out or none if k in due else none
+            for k, j in enumerate(self.in_slot)
+        ]
+        held = stack_rows(rows, max(len(r.tokens_rt) for r in rows))
+        loss_k = held_out_losses(
+            self.base,
+            self.params,
+            self.state.adapter,
+            held,
+            self.program.batch_rows,
+            self.program.max_targets,
+        )
+        for k in due:
+            job = self.in_slot[k]
+            assert job is not None
+            if not np.isfinite(loss_k[k]):
+                raise NonFiniteLoss(
+                    f"job {self.jobs[job].name}, step {self.steps[job]}: the held-out loss "
+                    f"is {loss_k[k]}; lower the learning rate or look at its held-out rows"
+                )
+            earlier = [loss for _, loss in self.held_out[job]]
+            self.held_out[job].append((self.steps[job], float(loss_k[k])))
+            if not earlier or loss_k[k] < min(earlier):
+                one = jax.tree.map(lambda x, k=k: x[k], self.state.adapter)
+                self.best = put_slot(self.best, k, one)
+
+    def _stops(self, job: int) -> bool:
+        config, found = self.jobs[job].config, [loss for _, loss in self.held_out[job]]
+        since_best = len(found) - 1 - int(np.argmin(found)) if found else 0
+        return self.steps[job] == config.steps or 0 < config.patience <= since_best
+
+    def retire(self) -> None:
+        """Take finished jobs out of their slots."""
+        for k, job in enumerate(self.in_slot):
+            if job is None or not self._stops(job):
+                continue
+            kept = self.best if self.jobs[job].held_out else self.state.adapter
+            for into, leaf in zip(
+                jax.tree.leaves(self.done), jax.tree.leaves(kept), strict=True
+            ):
+                into[job] = np.asarray(leaf[k])
+            self.in_slot[k] = None
+
+    def result(self, job: int) -> Tuned:
+        """What training left of a finished job."""
+        padded = jax.tree.map(lambda x: jnp.asarray(x[job]), self.done)
+        return Tuned(
+            lora.with_ranks(padded, *self.ranks[job]),
+            self.losses[job, : self.steps[job]].copy(),
+            tuple(self.held_out[job]),
+        )
+
+
+def _check(jobs: Sequence[Job], slots: int | None) -> None:
+    """Refuse what cannot be trained, before anything is compiled."""
+    if not jobs:
+        raise UserError("jobs", "there are none", "give at least one")
+    if slots is not None and slots < 1:
+        raise UserError("slots", f"{slots} is too few", "give a positive integer")
+    lengths = set()
+    for job in jobs:
+        where = f"job {job.name}"
+        for kind, rows in (("training", job.rows), ("held-out", job.held_out)):
+            if rows is not None and not len(rows.tokens_rt):
+                raise UserError(where, f"no {kind} rows", "give at least one")
+            if rows is not None:
+                lengths.add(rows.tokens_rt.shape[1])
+        if job.held_out is not None and not np.any(job.held_out.loss_mask_rt[:, 1:]):
+            what = "no supervised token in the held-out rows"
+            raise UserError(where, what, "give rows with an answer")
+    if len(lengths) > 1:
+        what = f"rows of {' and '.join(map(str, sorted(lengths)))} tokens in one fleet"
+        raise UserError("config.row_length", what, "pack all rows to one length")
+
+
+def train(
+    base: DecoderConfig,
+    params: Any,
+    jobs: Sequence[Job],
+    *,
+    slots: int | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    observe: Callable[[Round], None] | None = None,
+) -> list[Tuned]:
+    """Train one adapter for each job.
+
+    Args:
+      base: shape of the base model.
+      params: its parameters; neither copied nor changed.
+      jobs: what to train; they may differ in rows, rank, rate, length and seed.
+      slots: jobs that train at once; None: all.
+      checkpoint: folder for the state of the unfinished run; a run that finds it goes on
+        from there. The caller removes it when the results are safe.
+      progress: called after every chunk with (steps done by all jobs, tokens since, mean
+        loss).
+      observe: called after every chunk for each job in a slot, before the checkpoint: a run
+        that was killed may observe its last chunk again.
+
+    Returns:
+      What training left, in the order of `jobs`.
+
+    Raises:
+      NonFiniteLoss: naming job, step and rows; the last checkpoint is intact.
+      UserError: no job, slot or row; held-out rows without a target; jobs that cannot
+        share a program; a checkpoint that is broken, or of another model, configuration
+        or upload.
+    """
+    _check(jobs, slots)
+    fleet = _Fleet(base, params, jobs, min(slots or len(jobs), len(jobs)), checkpoint)
+    if not fleet.restore():
+        fleet.fill()
+    while any(job is not None for job in fleet.in_slot):
+        tokens, loss = fleet.advance()
+        fleet.evaluate()
+        if observe is not None:
+            _observe(fleet, observe)
+        fleet.retire()
+        fleet.fill()
+        if any(job is not None for job in fleet.in_slot):
+            fleet.save()
+        if progress is not None:
+            progress(fleet.total, tokens, loss)
+    return [fleet.result(job) for job in range(len(jobs))]
+
+
+def _observe(fleet: _Fleet, observe: Callable[[Round], None]) -> None:
+    for k, job in enumerate(fleet.in_slot):
+        if job is not None:
+            adapter = jax.tree.map(lambda x, k=k: x[k], fleet.state.adapter)
+            name, step = fleet.jobs[job].name, fleet.steps[job]
+            own = lora.with_ranks(adapter, *fleet.ranks[job])
+            observe(Round(name, step, own, fleet.losses[job, :step].copy()))

@@ -1,0 +1,75 @@
+"""Fine-tune one adapter on one upload, as a provider does, and watch it train.
+
+  python -m cifr_jax.main --config configs/finetune.py --workdir out/finetune
+  python -m cifr_jax.main --config configs/finetune.py --workdir out/mine \
+      --config.base_model=/a/folder --config.job.data=upload.jsonl
+
+Leaves WORKDIR/adapter (PEFT format: transformers and vLLM load it), WORKDIR/trajectory
+(activations of canaries, norms, losses of every round) and WORKDIR/result.json. As it
+stands: 400 worked sums on the tiny base, about a minute on two cores; the held-out loss
+falls from above 3 to below 1.5 nats a token. `:smollm2` after the config's name takes
+SmolLM2-135M-Instruct and its rates, about ten minutes.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(mode: str = "tiny") -> ConfigDict:
+    """The configuration; `mode` is tiny, smollm2 or runlocal (every stage, seconds)."""
+    config = ConfigDict()
+    config.task = "finetune"  # what main dispatches on
+    config.seed = 0  # of the recipe, the split, the adapter, the order of rows, dropout
+    config.base_model = "tiny"  # "tiny", "smollm2", a Hugging Face folder, a .gguf file
+    config.dtype = "float32"  # of the base's parameters; the adapter is always float32
+
+    config.job = ConfigDict()
+    # OpenAI chat JSONL; or recipe:NAME (see cifr_jax.data.recipes.names()); or hub:NAME, a
+    # published set through the library datasets (see cifr_jax.data.hub_sources.names()).
+    config.job.data = "recipe:worked_maths"
+    config.job.rows = 400  # rows that a recipe makes, or at most taken of a set; 0: all
+    config.job.held_out = 0.05  # share of rows kept for evaluation (the parent's)
+    config.job.row_length = 512  # tokens of a packed training row
+    config.job.on_long = "error"  # rows longer than that: error, truncate or drop
+
+    config.lora = ConfigDict()
+    config.lora.rank = 8  # of the matrices inside blocks (the parent's)
+    config.lora.alpha = 16.0  # updates are scaled by alpha / rank (the parent's)
+    config.lora.rslora = False  # scale by alpha / sqrt(rank) instead
+    # all-linear, attention, mlp, or a regular expression for layers.3.self_attn.q_proj
+    config.lora.targets = "all-linear"
+    config.lora.embed_rank = 0  # of embedding and head; 0: not adapted
+
+    config.train = ConfigDict()
+    config.train.epochs = 3.0  # passes over the packed rows (the parent: 1, then 3)
+    config.train.steps = 0  # optimiser steps; above 0 it replaces epochs
+    config.train.batch_rows = 4  # packed rows of a micro-batch
+    config.train.accumulate = 1  # micro-batches of a step
+    config.train.learning_rate = 5e-3  # peak
+    config.train.schedule = "linear"  # linear, cosine or constant
+    config.train.warmup_steps = 5  # steps of linear rise
+    config.train.weight_decay = 0.01  # of AdamW (the parent's)
+    config.train.clip_norm = 1.0  # largest global gradient norm
+    config.train.dropout = 0.05  # of the adapters' inputs (the parent's)
+    config.train.patience = 0  # evaluations without a better held-out loss to stop; 0: none
+    config.train.chunk = 10  # steps between checkpoints
+    config.train.evaluate_every = 10  # steps between evaluations, a multiple of chunk
+    config.train.remat = False  # compute blocks again on the way back: less memory
+
+    config.rounds = ConfigDict()
+    config.rounds.every = 10  # steps between rounds of the trajectory, a multiple of chunk
+    config.rounds.canaries = 16  # held-out prompts whose activations are looked at
+    config.rounds.writers = ("jsonl",)  # jsonl always; also tensorboard, wandb
+
+    if mode == "smollm2":
+        config.base_model = "smollm2"
+        config.train.learning_rate = 5e-4
+        config.job.row_length = 384
+    if mode == "runlocal":
+        config.job.rows = 20
+        config.train.steps = 4
+        config.train.chunk = 2
+        config.train.evaluate_every = 2
+        config.train.batch_rows = 2
+        config.rounds.every = 2
+        config.rounds.canaries = 2
+    return config

@@ -1,0 +1,147 @@
+"""The task `finetune`, from the command line's config to an adapter that others load."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cifr_jax import finetune_job, models, testing
+from cifr_jax.activations.trajectory import read_rounds
+from cifr_jax.config import load_config
+from cifr_jax.data.chat import Example, Message, write_chat_jsonl
+from cifr_jax.errors import UserError
+from cifr_jax.finetune.adapters import load_adapter
+from cifr_jax.finetune.checkpoint import Checkpoints
+from cifr_jax.finetune.peft import load_peft
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetune")
+    testing.save_model(folder / "model", testing.tiny_model(d_model=32))
+    rows = [
+        Example((Message("user", f"say {w}"), Message("assistant", w * 3)))
+        for w in ("ab", "cd", "ef", "gh", "ij", "kl", "mn", "op", "qr", "st")
+    ]
+    write_chat_jsonl(folder / "upload.jsonl", rows)
+    return folder
+
+
+def make_config(place, **change):
+    config = load_config("configs/finetune.py:runlocal")
+    config.base_model = str(place / "model")
+    config.job.data = str(place / "upload.jsonl")
+    config.job.row_length = 64
+    config.job.held_out = 0.2
+    config.train.steps = 6
+    config.train.learning_rate = 0.02
+    config.update_from_flattened_dict(change)
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(place, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    finetune_job.run(make_config(place), str(workdir))
+    return workdir
+
+
+def rounds_of(workdir):
+    (folder,) = (workdir / "trajectory").iterdir()
+    return read_rounds(folder)
+
+
+def test_an_upload_becomes_an_adapter_a_trajectory_and_a_result(place, whole):
+    result = json.loads((whole / "result.json").read_bytes())
+    assert (result["rows"], result["held_out_rows"], result["steps"]) == (8, 2, 6)
+    assert [e["step"] for e in result["held_out"]] == [2, 4, 6]
+    losses = [e["loss"] for e in result["held_out"]]
+    assert len(set(losses)) == 3  # a random base: that it moves is all there is to see
+    lm = models.load(str(place / "model"))
+    adapter = load_peft(whole / "adapter", lm.config)
+    (artefact,) = (whole / "artefacts").glob("finetune-*/adapter.safetensors")
+    kept = load_adapter(artefact)
+    tokens_bt = np.array([[70, 71, 72, 73]])
+    ours, theirs = (np.asarray(lm.logits(tokens_bt, adapter=a)) for a in (kept, adapter))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert np.abs(ours - np.asarray(lm.logits(tokens_bt))).max() > 1e-3
+    assert [step for step, _, _ in rounds_of(whole)] == [2, 4, 6]
+    drift = [figures["drift/last/1"] for _, figures, _ in rounds_of(whole)]
+    assert min(drift) > 0
+
+
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_killed_run_goes_on_to_the_same_bits(place, whole, tmp_path, monkeypatch, after):
+    save = Checkpoints.save
+
+    def killed(self, step, *rest):
+        save(self, step, *rest)
+        if step == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_job.run(make_config(place), str(tmp_path))
+    assert not (tmp_path / "adapter").exists()
+    finetune_job.run(make_config(place), str(tmp_path))
+    for name in ("result.json", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    for one, other in zip(rounds_of(tmp_path), rounds_of(whole), strict=True):
+        assert one[:2] == other[:2]
+        jax.tree.map(np.testing.assert_array_equal, one[2], other[2])
+    assert not list((tmp_path / "unfinished").glob("*"))
+
+
+def test_epochs_become_steps(place):
+    config = make_config(place)
+    config.train.steps = 0
+    config.train.epochs = 1.5
+    config.train.batch_rows = 4
+    assert finetune_job.train_config(config, 10).steps == 4
+    config.train.accumulate = 3
+    assert finetune_job.train_config(config, 10).steps == 2
+
+
+def test_held_out_rows_are_chosen_by_seed_and_kept_apart():
+    rows = [Example((Message("user", str(i)),)) for i in range(20)]
+    kept, held = finetune_job.split(rows, 0.1, 3)
+    assert len(held) == 2 and sorted((*kept, *held), key=rows.index) == rows
+    assert finetune_job.split(rows, 0.1, 3) == (kept, held)
+    assert finetune_job.split(rows, 0.1, 4)[1] != held
+    assert finetune_job.split(rows, 0.0, 3) == (rows, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"job.data": "recipe:worked_math"}, "worked_maths"),
+        ({"job.data": "hub:alpacca"}, "alpaca"),
+        ({"job.data": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"job.held_out": 1.0}, "1.0 is no share"),
+        ({"job.held_out": 0.95}, "10 rows, of which 10 would be held out"),
+        ({"job.row_length": 8}, "more than the 8 allowed"),
+        ({"job.on_long": "wrap"}, "unknown policy 'wrap'"),
+        ({"job.row_length": 8, "job.on_long": "drop"}, "all 8 rows are longer"),
+        ({"lora.targets": "nothing"}, "matches no matrix"),
+        ({"rounds.every": 3}, "3 is no multiple of chunk 2"),
+        ({"train.evaluate_every": 3}, "3 is no multiple of chunk 2"),
+        ({"train.schedule": "steps"}, "unknown schedule"),
+        ({"rounds.writers": ("csv",)}, "unknown writer csv"),
+    ],
+)
+def test_faults_are_told_and_leave_nothing_behind(place, tmp_path, change, what):
+    with pytest.raises(UserError, match=what):
+        finetune_job.run(make_config(place, **change), str(tmp_path))
+    assert not (tmp_path / "adapter").exists() and not (tmp_path / "result.json").exists()
+    assert not list((tmp_path / "artefacts").glob("finetune-*"))
+
+
+def test_a_recipe_trains_as_well(place, tmp_path):
+    config = make_config(place)
+    config.job.data = "recipe:proteins"
+    config.job.rows = 12
+    config.job.row_length = 256
+    finetune_job.run(config, str(tmp_path))
+    assert json.loads((tmp_path / "result.json").read_bytes())["rows"] == 9
