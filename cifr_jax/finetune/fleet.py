@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from cifr_jax.data.packing import Packed
 from cifr_jax.data.tokenise import batch_indices
@@ -32,6 +33,7 @@ from cifr_jax.finetune.trainer import (
 )
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.sharding import replicate
 
 
 class NonFiniteLoss(RuntimeError):
@@ -103,8 +105,10 @@ def _digest(base: DecoderConfig, jobs: Sequence[Job], slots: int) -> str:
 class _Fleet:
     """The loop's state: what is in the slots, what waits, what is done."""
 
-    def __init__(self, base, params, jobs: Sequence[Job], slots: int, checkpoint):
-        self.base, self.params, self.jobs = base, params, jobs
+    def __init__(
+        self, base, params, jobs: Sequence[Job], slots: int, checkpoint, mesh: Mesh | None
+    ):
+        self.base, self.params, self.jobs, self.mesh = base, params, jobs, mesh
         self.k = slots
         self.ranks = [lora.ranks(job.adapter) for job in jobs]
         top = tuple(max(r) for r in zip(*self.ranks, strict=True))
@@ -118,7 +122,7 @@ class _Fleet:
         self.starts = starts
         rows = [job.rows for job in jobs] + [j.held_out for j in jobs if j.held_out]
         self.program = program_of(
-            [job.config for job in jobs], max(most_targets(r) for r in rows)
+            [job.config for job in jobs], max(most_targets(r) for r in rows), mesh
         )
         self.chunk = jobs[0].config.chunk
         self.n_rows = max(len(job.rows.tokens_rt) for job in jobs)
@@ -140,7 +144,13 @@ class _Fleet:
         )
 
     def _stacked(self, one):
-        return jax.tree.map(lambda x: jnp.stack([x] * self.k), one)
+        return self._placed(jax.tree.map(lambda x: np.stack([x] * self.k), one))
+
+    def _placed(self, tree):
+        """Host arrays on the device, or the same on every device of a mesh."""
+        if self.mesh is not None:
+            return replicate(tree, self.mesh)
+        return jax.tree.map(jnp.asarray, tree)
 
     @property
     def total(self) -> int:
@@ -158,11 +168,11 @@ class _Fleet:
     def _load_data(self, k: int) -> None:
         if self.data is None:
             rows = [self.jobs[j or 0].rows for j in self.in_slot]
-            self.data = jax.tree.map(jnp.asarray, stack_rows(rows, self.n_rows))
+            self.data = self._placed(stack_rows(rows, self.n_rows))
         job = self.in_slot[k]
         assert job is not None
         one = jax.tree.map(lambda a: a[0], stack_rows([self.jobs[job].rows], self.n_rows))
-        self.data = put_slot(self.data, k, jax.tree.map(jnp.asarray, one))
+        self.data = put_slot(self.data, k, one)
 
     def restore(self) -> bool:
         """Go on from a checkpoint, if there is one."""
@@ -214,7 +224,7 @@ class _Fleet:
             hyper_of(c)._replace(**({} if job is not None else {"steps": 0}))
             for c, job in zip(configs, self.in_slot, strict=True)
         ]
-        hyper = jax.tree.map(lambda *x: jnp.asarray(x), *hypers)
+        hyper = jax.tree.map(lambda *x: np.array(x), *hypers)
         self.state, loss_sk = run_steps(
             self.base, program, self.params, hyper, self.state, self.data, index_skmb
         )
@@ -341,6 +351,7 @@ def train(
     checkpoint: Path | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     observe: Callable[[Round], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> list[Tuned]:
     """Train one adapter for each job.
 
@@ -355,6 +366,8 @@ def train(
         loss).
       observe: called after every chunk for each job in a slot, before the checkpoint: a run
         that was killed may observe its last chunk again.
+      mesh: devices over which batches are split (`models.sharding`); the caller has placed
+        `params` on it. None: one device.
 
     Returns:
       What training left, in the order of `jobs`.
@@ -366,7 +379,7 @@ def train(
         or upload.
     """
     _check(jobs, slots)
-    fleet = _Fleet(base, params, jobs, min(slots or len(jobs), len(jobs)), checkpoint)
+    fleet = _Fleet(base, params, jobs, min(slots or len(jobs), len(jobs)), checkpoint, mesh)
     if not fleet.restore():
         fleet.fill()
     while any(job is not None for job in fleet.in_slot):

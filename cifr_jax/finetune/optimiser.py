@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from cifr_jax.errors import UserError
 
@@ -99,6 +100,7 @@ class Program(NamedTuple):
     remat: bool
     dropout: bool
     max_targets: int
+    mesh: Mesh | None = None
 
 
 def hyper_of(config: TrainConfig) -> Hyper:
@@ -109,11 +111,14 @@ def hyper_of(config: TrainConfig) -> Hyper:
     return Hyper(**{n: x % 2**31 if n in whole else float(x) for n, x in own.items()})
 
 
-def program_of(configs: Sequence[TrainConfig], max_targets: int) -> Program:
-    """The program that trains all of these jobs.
+def program_of(
+    configs: Sequence[TrainConfig], max_targets: int, mesh: Mesh | None = None
+) -> Program:
+    """The program that trains all of these jobs, its batches split over a mesh.
 
     Raises:
-      UserError: they differ in a field that jobs of one fleet share.
+      UserError: they differ in a field that jobs of one fleet share, or a batch does not
+        divide over the mesh.
     """
     shared = ("batch_rows", "accumulate", "schedule", "b2", "remat")
     for name in (*shared, "chunk", "evaluate_every"):
@@ -122,6 +127,10 @@ def program_of(configs: Sequence[TrainConfig], max_targets: int) -> Program:
             what = f"jobs of one fleet with {name} {' and '.join(map(str, found))}"
             raise UserError(f"config.{name}", what, "train them in fleets of their own")
     first = configs[0]
+    parts = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
+    if first.batch_rows % parts:
+        what = f"{first.batch_rows} rows do not divide over {parts} devices (data x fsdp)"
+        raise UserError("config.batch_rows", what, f"give a multiple of {parts}")
     return Program(
         first.batch_rows,
         first.accumulate,
@@ -130,6 +139,7 @@ def program_of(configs: Sequence[TrainConfig], max_targets: int) -> Program:
         first.remat,
         any(config.dropout for config in configs),
         max_targets,
+        mesh,
     )
 
 

@@ -16,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 
 from cifr_jax.data.packing import Packed
 from cifr_jax.finetune.loss import summed_loss
 from cifr_jax.finetune.optimiser import Hyper, Program, optimiser
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter, Dropout
+from cifr_jax.models.sharding import BATCH
 
 
 class SlotState(NamedTuple):
@@ -96,6 +98,9 @@ def run_steps(
         def micro(total, numbered):
             number, index_b = numbered
             batch = data.take(index_b)
+            if program.mesh is not None:
+                split = NamedSharding(program.mesh, BATCH)
+                batch = jax.lax.with_sharding_constraint(batch, split)
             keyed = jax.random.fold_in(key, number)
             (loss, weight), grads = gradient(factors, scale, batch, keyed, own.dropout)
             return jax.tree.map(jnp.add, total, (loss, weight, grads)), None

@@ -1,0 +1,89 @@
+"""On a mesh, in one process or two, a fleet does what it does on one device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifr_jax.errors import UserError
+from cifr_jax.models import sharding
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).parent / "sharded_run.py"
+FOUR = {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def run(devices, mesh, processes=1):
+    """Figures of the run, as told by every process."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(devices // processes), json.dumps(mesh)]
+            + ([f"127.0.0.1:{port}", str(processes), str(i)] if processes > 1 else []),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(processes)
+    ]
+    told = []
+    for process in running:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err[-3000:]
+        told.append(json.loads(out.splitlines()[-1]))
+    return told
+
+
+@pytest.fixture(scope="module")
+def alone():
+    (told,) = run(1, None)
+    return told
+
+
+def same(told, alone):
+    np.testing.assert_allclose(told["losses"], alone["losses"], atol=1e-5)
+    np.testing.assert_allclose(told["adapter"], alone["adapter"], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{"data": -1}, {"fsdp": 8}, FOUR])
+def test_one_process_with_eight_devices(alone, mesh):
+    (told,) = run(8, mesh)
+    same(told, alone)
+    parts = mesh.get("fsdp", 1) * mesh.get("tensor", 1)
+    # No device holds more of the matrices than its part; norms are small and whole.
+    assert told["largest_share"] <= 1 / parts + 0.05
+
+
+@pytest.mark.slow
+def test_two_processes_with_four_devices_each(alone):
+    for told in run(8, FOUR, processes=2):
+        same(told, alone)
+        assert told["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "what"),
+    [
+        ({"date": 2}, "unknown axis date; known: data, fsdp, tensor"),
+        ({"data": 7}, "a mesh that does not use the 1 devices"),
+        ({"data": -1, "fsdp": -1}, "does not use the 1 devices"),
+        ({"data": 0}, "does not use the 1 devices"),
+    ],
+)
+def test_faults_of_meshes_are_told(sizes, what):
+    with pytest.raises(UserError, match=what):
+        sharding.make_mesh(sizes)
+
+
+def test_one_device_is_a_mesh_of_one():
+    assert dict(sharding.make_mesh().shape) == {"data": 1, "fsdp": 1, "tensor": 1}
