@@ -25,11 +25,13 @@ _TINY = run_path(str(Path(__file__).parent / "tiny_jobs.py"))
 CONFIG, ROW, RARE = _TINY["CONFIG"], _TINY["ROW"], _TINY["RARE"]
 job_data, adapter, params = _TINY["job_data"], _TINY["adapter"], _TINY["params"]
 close, same_bits = _TINY["close"], _TINY["same_bits"]
+# The last chunk is half of one: two steps more would take back some of the last ones.
 RUN = TrainConfig(
-    steps=6, batch_rows=2, learning_rate=0.03, warmup_steps=3, block_rate=0.5, chunk=2
-)
+    steps=6, batch_rows=2, learning_rate=0.03, warmup_steps=3, block_rate=0.5, chunk=4,
+    clip_norm=2.65,
+)  # fmt: skip
 PAIR = [
-    Job("first", adapter(0), job_data(1, 14), RUN),
+    Job("first", adapter(0), job_data(1, 22), RUN),
     Job("second", adapter(1), job_data(2, 9), dataclasses.replace(RUN, seed=1)),
 ]
 
@@ -85,7 +87,7 @@ def plain_loop(job: Job):
     """Adam by hand on unpacked examples, one job, one step at a time."""
     config, factors = job.config, job.adapter[:3]
     adam = optax.scale_by_adam(b1=0.9, b2=config.b2, eps=1e-8)
-    state, losses = adam.init(factors), []
+    state, losses, clipped = adam.init(factors), [], set()
     for s in range(config.steps):
         index_b = batch_indices(len(job.rows.tokens_rt), config.batch_rows, config.seed, s)
         loss, grads = plain_gradient(
@@ -93,6 +95,7 @@ def plain_loop(job: Job):
         )
         norm = float(jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads))))
         grads = jax.tree.map(lambda g, n=norm: g * min(1.0, config.clip_norm / n), grads)
+        clipped.add(norm > config.clip_norm)
         updates, state = adam.update(grads, state)
         rate = config.learning_rate * min(1, (s + 1) / config.warmup_steps)
         rate *= 1 - s / config.steps
@@ -104,6 +107,7 @@ def plain_loop(job: Job):
         )
         factors = (layers, *ends)
         losses.append(float(loss))
+    assert clipped == {True, False}  # Adam sees the gradient's scale only where it changes
     return decoder.Adapter(*factors, job.adapter.scale), losses
 
 
@@ -135,28 +139,29 @@ def test_the_scale_is_no_parameter_and_the_callers_arrays_stay(pair):
 def test_progress_tells_steps_tokens_and_loss(pair):
     told = []
     train(PAIR, progress=lambda *a: told.append(a))
-    assert [steps for steps, _, _ in told] == [4, 8, 12]  # of both jobs
-    assert {tokens for _, tokens, _ in told} == {2 * 2 * 2 * ROW}  # jobs, steps, rows
+    assert [steps for steps, _, _ in told] == [8, 12]  # of both jobs
+    # Jobs, steps, rows.
+    assert [tokens for _, tokens, _ in told] == [2 * 4 * 2 * ROW, 2 * 2 * 2 * ROW]
     losses = np.stack([one.losses for one in pair[0]])
-    means = [losses[:, s : s + 2].mean() for s in (0, 2, 4)]
+    means = [losses[:, :4].mean(), losses[:, 4:].mean()]
     np.testing.assert_allclose([loss for *_, loss in told], means, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_names_job_step_and_rows(tmp_path):
     base = params()
     poisoned = base | {"embed": base["embed"].at[RARE].set(jnp.nan)}
-    n_rows = len(PAIR[1].rows.tokens_rt)
-    batches = [batch_indices(n_rows, 2, 1, s).tolist() for s in range(6)]
+    rows = PAIR[0].rows
+    batches = [batch_indices(len(rows.tokens_rt), 2, 0, s).tolist() for s in range(6)]
     step, row = next(  # a row that is drawn after the first chunk for the first time
         (s, row)
-        for s in range(2, 6)
+        for s in range(4, 6)
         for row in batches[s]
         if all(row not in batch for batch in batches[:s])
     )
-    tokens_rt = PAIR[1].rows.tokens_rt.copy()
+    tokens_rt = rows.tokens_rt.copy()
     tokens_rt[row, 0] = RARE
-    rows = PAIR[1].rows._replace(tokens_rt=tokens_rt)
-    bad = [PAIR[0], dataclasses.replace(PAIR[1], rows=rows)]
+    rows = rows._replace(tokens_rt=tokens_rt)
+    bad = [PAIR[1], dataclasses.replace(PAIR[0], rows=rows)]
     checkpoint, kept = tmp_path / "run", []
     with pytest.raises(fleet.NonFiniteLoss) as raised:
         train(
@@ -166,10 +171,10 @@ def test_a_loss_that_is_no_number_names_job_step_and_rows(tmp_path):
             progress=lambda *_: kept.append(files_of(checkpoint)),
         )
     said = str(raised.value)
-    assert said.startswith(f"job second, step {step}: the loss is nan")
+    assert said.startswith(f"job first, step {step}: the loss is nan")
     assert str(batches[step]) in said
     assert files_of(checkpoint) == kept[-1]
-    assert len(kept) == step // 2
+    assert len(kept) == 1
 
 
 def interrupted(checkpoint):
