@@ -6,9 +6,8 @@
 
 Leaves WORKDIR/adapter (PEFT format: transformers and vLLM load it), WORKDIR/trajectory
 (activations of canaries, norms, losses of every round) and WORKDIR/result.json. As it
-stands: 400 worked sums on the tiny base, about a minute on two cores; the held-out loss
-falls from above 3 to below 1.5 nats a token. `:smollm2` after the config's name takes
-SmolLM2-135M-Instruct and its rates, about ten minutes.
+stands: 400 worked sums on the tiny base. `:smollm2` after the config's name takes
+SmolLM2-135M-Instruct and its rates (not timed).
 """
 
 from ml_collections import ConfigDict
