@@ -18,7 +18,7 @@ import numpy as np
 from cifr_jax.activations.capture import capture_tokens
 from cifr_jax.errors import UserError
 from cifr_jax.files import Tree, load_arrays, save_arrays, write_json_atomic
-from cifr_jax.finetune.fleet import Round
+from cifr_jax.finetune.job import Round
 from cifr_jax.finetune.writers import Writer
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel

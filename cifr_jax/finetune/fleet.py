@@ -6,8 +6,6 @@ the queue: nothing is compiled again. Checkpoints hold every slot, so a killed r
 Legend: k slots, r packed rows, t tokens, s steps, m micro-batches, b rows of one.
 """
 
-import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cifr_jax.data.packing import Packed
 from cifr_jax.data.tokenise import batch_indices
 from cifr_jax.errors import UserError
 from cifr_jax.finetune import lora
 from cifr_jax.finetune.checkpoint import Checkpoints
+from cifr_jax.finetune.job import Job, NonFiniteLoss, Round, Tuned, check, digest
 from cifr_jax.finetune.loss import most_targets
-from cifr_jax.finetune.optimiser import TrainConfig, hyper_of, program_of
+from cifr_jax.finetune.optimiser import hyper_of, program_of
 from cifr_jax.finetune.trainer import (
     fresh_state,
     held_out_losses,
@@ -32,74 +30,7 @@ from cifr_jax.finetune.trainer import (
     stack_rows,
 )
 from cifr_jax.models.config import DecoderConfig
-from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.sharding import replicate
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss of a job became NaN or infinite."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One fine-tuning job.
-
-    Attributes:
-      name: for messages.
-      adapter: where it starts.
-      rows: what it trains on.
-      config: how.
-      held_out: rows on which it is evaluated, or None.
-    """
-
-    name: str
-    adapter: Adapter
-    rows: Packed
-    config: TrainConfig
-    held_out: Packed | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuned:
-    """What a job's training left.
-
-    Attributes:
-      adapter: after the last step; with held-out rows, the best one evaluated.
-      losses: `[s]`, nats a supervised token; as many as steps were done.
-      held_out: (step, loss) of every evaluation.
-    """
-
-    adapter: Adapter
-    losses: np.ndarray
-    held_out: tuple[tuple[int, float], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """A job at the end of a chunk, for whoever watches training.
-
-    Attributes:
-      job: its name.
-      step: steps done.
-      adapter: as it is now.
-      losses: of all steps done.
-    """
-
-    job: str
-    step: int
-    adapter: Adapter
-    losses: np.ndarray
-
-
-def _digest(base: DecoderConfig, jobs: Sequence[Job], slots: int) -> str:
-    """Hash of what decides a run, apart from the weights of the base."""
-    digest = hashlib.sha256(repr((base, slots)).encode())
-    for job in jobs:
-        digest.update(repr((job.name, job.config)).encode())
-        arrays = [*job.rows, *(job.held_out or ()), *jax.tree.leaves(job.adapter)]
-        for array in map(np.asarray, arrays):
-            digest.update(repr((array.shape, array.dtype)).encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 class _Fleet:
@@ -138,9 +69,11 @@ class _Fleet:
         self.done = jax.tree.map(
             lambda x: np.zeros((len(jobs), *x.shape), x.dtype), starts[0]
         )
-        self.data: Packed | None = None
+        # Rows of a job come when it takes a slot.
+        none = jobs[0].rows.take(slice(0, 0))
+        self.data = self._placed(stack_rows([none] * slots, self.n_rows))
         self.checkpoints = (
-            Checkpoints(checkpoint, _digest(base, jobs, slots)) if checkpoint else None
+            Checkpoints(checkpoint, digest(base, jobs, slots)) if checkpoint else None
         )
 
     def _stacked(self, one):
@@ -166,9 +99,6 @@ class _Fleet:
                 self._load_data(k)
 
     def _load_data(self, k: int) -> None:
-        if self.data is None:
-            rows = [self.jobs[j or 0].rows for j in self.in_slot]
-            self.data = self._placed(stack_rows(rows, self.n_rows))
         job = self.in_slot[k]
         assert job is not None
         one = jax.tree.map(lambda a: a[0], stack_rows([self.jobs[job].rows], self.n_rows))
@@ -320,28 +250,6 @@ class _Fleet:
         )
 
 
-def _check(jobs: Sequence[Job], slots: int | None) -> None:
-    """Refuse what cannot be trained, before anything is compiled."""
-    if not jobs:
-        raise UserError("jobs", "there are none", "give at least one")
-    if slots is not None and slots < 1:
-        raise UserError("slots", f"{slots} is too few", "give a positive integer")
-    lengths = set()
-    for job in jobs:
-        where = f"job {job.name}"
-        for kind, rows in (("training", job.rows), ("held-out", job.held_out)):
-            if rows is not None and not len(rows.tokens_rt):
-                raise UserError(where, f"no {kind} rows", "give at least one")
-            if rows is not None:
-                lengths.add(rows.tokens_rt.shape[1])
-        if job.held_out is not None and not np.any(job.held_out.loss_mask_rt[:, 1:]):
-            what = "no supervised token in the held-out rows"
-            raise UserError(where, what, "give rows with an answer")
-    if len(lengths) > 1:
-        what = f"rows of {' and '.join(map(str, sorted(lengths)))} tokens in one fleet"
-        raise UserError("config.row_length", what, "pack all rows to one length")
-
-
 def train(
     base: DecoderConfig,
     params: Any,
@@ -378,7 +286,7 @@ def train(
         share a program; a checkpoint that is broken, or of another model, configuration
         or upload.
     """
-    _check(jobs, slots)
+    check(jobs, slots)
     fleet = _Fleet(base, params, jobs, min(slots or len(jobs), len(jobs)), checkpoint, mesh)
     if not fleet.restore():
         fleet.fill()

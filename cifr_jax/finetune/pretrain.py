@@ -30,7 +30,7 @@ from cifr_jax.data.tokenise import tokenise
 from cifr_jax.errors import UserError
 from cifr_jax.finetune.base_card import evaluate, write_card
 from cifr_jax.finetune.checkpoint import Checkpoints
-from cifr_jax.finetune.fleet import NonFiniteLoss
+from cifr_jax.finetune.job import NonFiniteLoss
 from cifr_jax.finetune.loss import attention_mask
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.models import decoder, tiny_tokenizer
