@@ -1,5 +1,8 @@
 """One fine-tuning job from an upload to an adapter: the task `finetune`."""
 
+import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -11,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cifr_jax import models
@@ -18,8 +23,7 @@ from cifr_jax.activations.trajectory import Trajectory
 from cifr_jax.config import leaves
 from cifr_jax.data import hub_sources, recipes
 from cifr_jax.data.chat import Example, read_chat_jsonl
-from cifr_jax.data.packing import Packed, pack
-from cifr_jax.data.tokenise import tokenise
+from cifr_jax.data.packing import Packed, pack_chats
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_json_atomic
 from cifr_jax.finetune import fleet
@@ -29,6 +33,7 @@ from cifr_jax.finetune.optimiser import TrainConfig
 from cifr_jax.finetune.peft import save_peft
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.writers import open_writers
+from cifr_jax.models import sharding
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.workdir import Workdir, package_versions
 
@@ -75,12 +80,6 @@ def split(
     return kept, [examples[i] for i in sorted(held)]
 
 
-def packed(examples: Sequence[Example], lm: LanguageModel, job: ConfigDict) -> Packed:
-    """Chats as packed rows, as `config.job` says."""
-    rows = tokenise(examples, lm.tokenizer, job.row_length, job.on_long)
-    return pack(*rows, job.row_length, lm.tokenizer.pad_id)
-
-
 def train_config(config: ConfigDict, n_rows: int) -> TrainConfig:
     """The config group `train`, epochs turned into steps."""
     settings = dict(config.train)
@@ -105,12 +104,20 @@ def run(config: ConfigDict, workdir: str) -> None:
       UserError: for whatever is wrong with the config or the upload.
       fleet.NonFiniteLoss: training diverged; the last checkpoint is intact.
     """
-    with Workdir(workdir) as store:
+    lead = jax.process_index() == 0
+    # Process 0 alone writes; the others compute with it.
+    with Workdir(workdir) if lead else contextlib.nullcontext() as store:
         examples = upload(config.job, config.seed)
         training, held_out = split(examples, config.job.held_out, config.seed)
+        mesh = _mesh(config)
         lm = models.load(config.base_model, config.dtype)
-        rows = packed(training, lm, config.job)
-        held = packed(held_out, lm, config.job) if held_out else None
+        fingerprint = lm.fingerprint()
+        if mesh is not None:
+            placed = sharding.place_parameters(lm.config, lm.params, mesh)
+            lm = dataclasses.replace(lm, params=placed)
+        how = (lm.tokenizer, config.job.row_length, config.job.on_long)
+        rows, made_of = pack_chats(training, *how)
+        held = pack_chats(held_out, *how)[0] if held_out else None
         settings = train_config(config, len(rows.tokens_rt))
         if config.rounds.every < 1 or config.rounds.every % settings.chunk:
             what = f"{config.rounds.every} is no multiple of chunk {settings.chunk}"
@@ -123,83 +130,93 @@ def run(config: ConfigDict, workdir: str) -> None:
             len(held_out),
             settings.steps,
         )
-        tuned, adapter_key = _train(store, config, lm, settings, rows, held, held_out)
-        result = {
-            "base_model": lm.name,
-            "rows": len(training),
-            "held_out_rows": len(held_out),
-            "steps": len(tuned.losses),
-            "adapter_parameters": n_parameters(tuned.adapter),
-            "loss_first": float(tuned.losses[:5].mean()),
-            "loss_last": float(tuned.losses[-5:].mean()),
-            "held_out": [{"step": s, "loss": x} for s, x in tuned.held_out],
-            "artefact": adapter_key,
-            "versions": package_versions(),
-            "seed": config.seed,
-        }
-        adapter = store.path / "adapter"
-        shutil.rmtree(adapter, ignore_errors=True)  # of an earlier config
-        save_peft(
-            tuned.adapter,
-            adapter,
-            lm.config,
-            config.base_model,
-            provenance={"seed": config.seed, "artefact": adapter_key}
-            | {"versions": package_versions()},
+        start = init_adapter(
+            jax.random.key(config.seed), lm.config, LoraConfig(**config.lora)
         )
-        write_json_atomic(store.path / "result.json", result)
-        logging.info("adapter: %s; result: %s", adapter, result)
+        job = fleet.Job("upload", start, rows, settings, held, made_of)
+        read = leaves(config, ("job", "lora", "train", "dtype", "seed"))
+        inputs = [fingerprint, _digest(rows, held)]
+        key = Workdir.key("finetune", read, inputs, CODE_VERSION)
+        checkpoint = Path(workdir) / "unfinished" / f"finetune-{key[:16]}"
+        train = functools.partial(
+            fleet.train, lm.config, lm.params, [job], checkpoint=checkpoint, mesh=mesh
+        )
+        made = _agreed(store is not None and store.finished("finetune", key))
+        if store is None:
+            if not made:
+                train()
+            return
+        # Beside the artefacts: rounds are there to be read while training goes on.
+        watched = store.path / "trajectory" / key[:16]
+
+        def make(folder: Path) -> None:
+            writers = open_writers(config.rounds.writers, watched, key[:16])
+            try:
+                with Progress("LoRA", settings.steps) as shown:
+                    observe = _observer(config, lm, settings, held_out, watched, writers)
+                    (tuned,) = train(progress=shown.update, observe=observe)
+            finally:
+                for writer in writers:
+                    writer.close()
+            save_adapter(folder / "adapter.safetensors", tuned.adapter)
+            write_json_atomic(
+                folder / "losses.json",
+                {"losses": tuned.losses.tolist(), "held_out": tuned.held_out},
+            )
+
+        folder = store.get_or_make(
+            "finetune", key, make, config_leaves=read, inputs=inputs, seed=config.seed
+        )
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        rows_of = {"rows": len(training), "held_out_rows": len(held_out)}
+        _write_result(store.path, config, lm, _read(folder), key, rows_of)
 
 
-def _train(
-    store: Workdir,
+def _write_result(
+    path: Path,
     config: ConfigDict,
     lm: LanguageModel,
-    settings: TrainConfig,
-    rows: Packed,
-    held: Packed | None,
-    held_out: Sequence[Example],
-) -> tuple[fleet.Tuned, str]:
-    """Stage `finetune`: the adapter and its losses as an artefact, with its trajectory."""
-    read = leaves(config, ("job", "lora", "train", "dtype", "seed"))
+    tuned: fleet.Tuned,
+    key: str,
+    rows_of: dict[str, int],
+) -> None:
+    source = {"seed": config.seed, "artefact": key, "versions": package_versions()}
+    result = {
+        "base_model": lm.name,
+        **rows_of,
+        "steps": len(tuned.losses),
+        "adapter_parameters": n_parameters(tuned.adapter),
+        "loss_first": float(tuned.losses[:5].mean()),
+        "loss_last": float(tuned.losses[-5:].mean()),
+        "held_out": [{"step": s, "loss": x} for s, x in tuned.held_out],
+        **source,
+    }
+    adapter = path / "adapter"
+    shutil.rmtree(adapter, ignore_errors=True)  # of an earlier config
+    save_peft(tuned.adapter, adapter, lm.config, config.base_model, provenance=source)
+    write_json_atomic(path / "result.json", result)
+    logging.info("adapter: %s; result: %s", adapter, result)
+
+
+def _mesh(config: ConfigDict) -> Mesh | None:
+    sizes = dict(config.mesh)
+    if jax.process_count() > 1 and config.rounds.canaries:
+        what = f"{config.rounds.canaries} canaries in {jax.process_count()} processes"
+        mend = "set it to 0: activations are captured in one process"
+        raise UserError("config.rounds.canaries", what, mend)
+    return sharding.make_mesh(sizes) if set(sizes.values()) != {1} else None
+
+
+def _agreed(done: bool) -> bool:
+    """What process 0 says."""
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(done)))
+
+
+def _digest(rows: Packed, held: Packed | None) -> str:
     digest = hashlib.sha256()
     for array in (*rows, *(held or ())):
         digest.update(repr(array.shape).encode() + array.tobytes())
-    inputs = [lm.fingerprint(), digest.hexdigest()]
-    key = store.key("finetune", read, inputs, CODE_VERSION)
-    checkpoint = store.path / "unfinished" / f"finetune-{key[:16]}"
-    lora = LoraConfig(**config.lora)
-
-    def make(folder: Path) -> None:
-        start = init_adapter(jax.random.key(config.seed), lm.config, lora)
-        job = fleet.Job("upload", start, rows, settings, held)
-        # Beside the artefacts: rounds are there to be read while training goes on.
-        watched = store.path / "trajectory" / key[:16]
-        writers = open_writers(config.rounds.writers, watched, key[:16])
-        try:
-            with Progress("LoRA", settings.steps) as shown:
-                (tuned,) = fleet.train(
-                    lm.config,
-                    lm.params,
-                    [job],
-                    checkpoint=checkpoint,
-                    progress=shown.update,
-                    observe=_observer(config, lm, settings, held_out, watched, writers),
-                )
-        finally:
-            for writer in writers:
-                writer.close()
-        save_adapter(folder / "adapter.safetensors", tuned.adapter)
-        write_json_atomic(
-            folder / "losses.json",
-            {"losses": tuned.losses.tolist(), "held_out": tuned.held_out},
-        )
-
-    folder = store.get_or_make(
-        "finetune", key, make, config_leaves=read, inputs=inputs, seed=config.seed
-    )
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return _read(folder), key
+    return digest.hexdigest()
 
 
 def _observer(config, lm: LanguageModel, settings, held_out, folder: Path, writers) -> Any:

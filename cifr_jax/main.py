@@ -78,6 +78,10 @@ def main(argv: Sequence[str]) -> int:
         workdir = os.path.expanduser(_WORKDIR.value or "")
         if not workdir:  # an empty path would mean the current folder
             raise UserError("command line", "--workdir is empty", "give --workdir FOLDER")
+        if "distributed" in _CONFIG.value:
+            from cifr_jax.models import sharding  # as in _log_start
+
+            sharding.join_processes(_CONFIG.value.distributed)
         _log_start(_CONFIG.value, workdir)
         run_task(_CONFIG.value, workdir)
     except UserError as error:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from cifr_jax.activations import POOLS
 from cifr_jax.config import leaves
 from cifr_jax.data import sources, text_prompts
+from cifr_jax.data.packing import pack_chats
 from cifr_jax.data.sources import TextPrompt
 from cifr_jax.data.text_prompts import TextData
 from cifr_jax.evaluation import leakage, results, schema, text_protocol, text_results
@@ -27,7 +28,7 @@ from cifr_jax.files import write_json_atomic
 from cifr_jax.models import load
 from cifr_jax.monitors import PromptItem
 from cifr_jax.report import html, terminal
-from cifr_jax.text_stages import Run, capture, held_out_loss, outputs, packed, train
+from cifr_jax.text_stages import Run, capture, held_out_loss, outputs, train
 from cifr_jax.workdir import Workdir
 
 JOB = "benign gsm8k"
@@ -91,9 +92,11 @@ def _measure(run: Run, data: TextData) -> dict[str, Any]:
     extras, costs = outputs(run, "base", [prompts[n] for n in scored], None, "")
     costs["activations"] = cost
 
-    rows, held_out = packed(run, data.job), packed(run, data.held_out)
+    how = (run.lm.tokenizer, config.job.row_length)
+    rows, made_of = pack_chats(data.job, *how)
+    held_out, _ = pack_chats(data.held_out, *how)
     before = held_out_loss(run, "loss_before", held_out, None, "")
-    adapter, losses, speed, key = train(run, rows)
+    adapter, losses, speed, key = train(run, rows, made_of)
     after = held_out_loss(run, "loss_after", held_out, adapter, key)
     tuned_pooled, _ = capture(run, "tuned", [prompts[n] for n in tests], adapter, key)
     tuned_extras, _ = outputs(run, "tuned", [prompts[n] for n in judged], adapter, key)

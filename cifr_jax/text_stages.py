@@ -5,7 +5,6 @@ Artefacts hold digests of prompts, activations and scores, never a prompt's text
 Legend: n prompts, l layers, d model width, s steps.
 """
 
-import functools
 import hashlib
 import json
 import shutil
@@ -20,17 +19,17 @@ from ml_collections import ConfigDict
 
 from cifr_jax.activations import capture_tokens
 from cifr_jax.config import leaves
-from cifr_jax.data.chat import Example, Message
-from cifr_jax.data.packing import Packed, pack
+from cifr_jax.data.chat import Message
+from cifr_jax.data.packing import Packed
 from cifr_jax.data.sources import TextPrompt
-from cifr_jax.data.tokenise import tokenise
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_json_atomic
 from cifr_jax.finetune import fleet, lora
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
-from cifr_jax.finetune.loss import most_targets, sft_loss
-from cifr_jax.finetune.optimiser import TrainConfig
+from cifr_jax.finetune.loss import most_targets
+from cifr_jax.finetune.optimiser import TrainConfig, program_of
 from cifr_jax.finetune.progress import Progress
+from cifr_jax.finetune.trainer import held_out_losses
 from cifr_jax.models import LanguageModel, scoring
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.workdir import DONE, Workdir, load_arrays, save_arrays
@@ -45,7 +44,7 @@ class Run:
 
     def __init__(self, store: Workdir, config: ConfigDict, lm: LanguageModel):
         self.store, self.config, self.lm = store, config, lm
-        self.base_key = fingerprint(lm)
+        self.base_key = lm.fingerprint()
         self.seconds: dict[str, float] = {}
 
     def key(self, name: str, reads: Sequence[str], inputs: Sequence[str]) -> str:
@@ -82,15 +81,6 @@ class Run:
         done = json.loads((folder / DONE).read_bytes())
         self.seconds[name] = done["wall_seconds"]
         return folder, key
-
-
-def fingerprint(lm: LanguageModel) -> str:
-    """SHA-256 (hex) of a model: shape, chat template and every weight."""
-    digest = hashlib.sha256(f"{lm.config}{lm.tokenizer.chat_template}".encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(lm.params):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def prompts_key(prompts: Sequence[TextPrompt]) -> str:
@@ -216,49 +206,45 @@ def outputs(
     return load_arrays(folder / "outputs.safetensors"), seconds
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _batch_loss(base, params, adapter: Adapter | None, batch: Packed, max_targets: int):
-    return sft_loss(base, params, adapter, batch, max_targets=max_targets)
-
-
-def packed(run: Run, examples: Sequence[Example]) -> Packed:
-    """Chats as packed rows, assistant tokens supervised."""
-    length = run.config.job.row_length
-    rows = tokenise(examples, run.lm.tokenizer, length)
-    return pack(*rows, length, run.lm.tokenizer.pad_id)
-
-
-def held_out_loss(
-    run: Run, name: str, rows: Packed, adapter: Adapter | None, key: str
-) -> float:
-    """Stage `NAME`: mean loss of held-out chats, nats an assistant token."""
-    lm, width, most = run.lm, run.config.job.batch_rows, most_targets(rows)
-
-    def make(folder: Path) -> None:
-        total = tokens = 0.0
-        for start in range(0, len(rows.tokens_rt), width):
-            batch = rows.take(slice(start, start + width))
-            missing = ((0, width - len(batch.tokens_rt)), (0, 0))
-            batch = Packed(*(np.pad(a, missing) for a in batch))  # one shape, one compile
-            mean, n = _batch_loss(lm.config, lm.params, adapter, batch, most)
-            total, tokens = total + float(mean) * float(n), tokens + float(n)
-        write_json_atomic(folder / "loss.json", {"loss": total / tokens})
-
-    digest = hashlib.sha256(rows.tokens_rt.tobytes()).hexdigest()
-    folder, _ = run.stage(name, ("job.row_length",), [key, digest], make)
-    return json.loads((folder / "loss.json").read_bytes())["loss"]
-
-
-def train(run: Run, rows: Packed) -> tuple[Adapter, np.ndarray, float, str]:
-    """Stage `train`: adapter, losses `[s]`, tokens a second, key of the artefact."""
-    job, lm = run.config.job, run.lm
-    settings = TrainConfig(
+def _settings(run: Run) -> TrainConfig:
+    job = run.config.job
+    return TrainConfig(
         steps=job.steps,
         batch_rows=job.batch_rows,
         learning_rate=job.learning_rate,
         seed=run.config.seed,
         chunk=job.chunk,
     )
+
+
+def held_out_loss(
+    run: Run, name: str, rows: Packed, adapter: Adapter | None, key: str
+) -> float:
+    """Stage `NAME`: mean loss of held-out chats, nats an assistant token."""
+    lm = run.lm
+    program = program_of([_settings(run)], most_targets(rows))
+
+    def make(folder: Path) -> None:
+        one = jax.tree.map(lambda x: x[None], (adapter, rows))
+        (loss,) = held_out_losses(lm.config, program, lm.params, *one)
+        write_json_atomic(folder / "loss.json", {"loss": float(loss)})
+
+    digest = hashlib.sha256(rows.tokens_rt.tobytes()).hexdigest()
+    folder, _ = run.stage(name, ("job.row_length",), [key, digest], make)
+    return json.loads((folder / "loss.json").read_bytes())["loss"]
+
+
+def train(
+    run: Run, rows: Packed, made_of: Sequence[Sequence[int]]
+) -> tuple[Adapter, np.ndarray, float, str]:
+    """Stage `train`: adapter, losses `[s]`, tokens a second, key of the artefact.
+
+    Args:
+      run: this run.
+      rows: packed chats.
+      made_of: the chats in each row.
+    """
+    settings, lm = _settings(run), run.lm
     digest = hashlib.sha256(rows.tokens_rt.tobytes()).hexdigest()
     reads, inputs = ("job", "lora"), [digest]
     name = f"train-{run.key('train', reads, inputs)[:16]}"
@@ -268,14 +254,14 @@ def train(run: Run, rows: Packed) -> tuple[Adapter, np.ndarray, float, str]:
         fresh = lora.LoraConfig(**run.config.lora)
         start = lora.init_adapter(jax.random.key(run.config.seed), lm.config, fresh)
         done: list[tuple[float, int]] = []  # (time, tokens) of every chunk
-        with Progress("LoRA, honest job", job.steps) as progress:
+        with Progress("LoRA, honest job", settings.steps) as progress:
 
             def tell(steps: int, tokens: int, loss: float) -> None:
                 done.append((time.perf_counter(), tokens))
                 progress.update(steps, tokens, loss)
 
             began = time.perf_counter()
-            only = fleet.Job("honest job", start, rows, settings)
+            only = fleet.Job("honest job", start, rows, settings, examples=made_of)
             (tuned,) = fleet.train(
                 lm.config, lm.params, [only], checkpoint=checkpoint, progress=tell
             )

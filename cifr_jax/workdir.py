@@ -166,6 +166,11 @@ class Workdir:
         parts = [stage, dict(config_leaves), list(inputs), code_version]
         return hashlib.sha256(_canonical(parts)).hexdigest()
 
+    def finished(self, stage: str, key: str) -> bool:
+        """Whether `get_or_make` would make nothing."""
+        folder = self._artefacts / f"{stage}-{key[:16]}"
+        return folder.exists() and self._fault(folder, key) is None
+
     def get_or_make(
         self,
         stage: str,

@@ -28,7 +28,7 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config.job.rows = 400  # rows that a recipe makes, or at most taken of a set; 0: all
     config.job.held_out = 0.05  # share of rows kept for evaluation (the parent's)
     config.job.row_length = 512  # tokens of a packed training row
-    config.job.on_long = "error"  # rows longer than that: error, truncate or drop
+    config.job.on_long = "error"  # rows longer than that: error, truncate, split or drop
 
     config.lora = ConfigDict()
     config.lora.rank = 8  # of the matrices inside blocks (the parent's)
@@ -58,6 +58,16 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config.rounds.every = 10  # steps between rounds of the trajectory, a multiple of chunk
     config.rounds.canaries = 16  # held-out prompts whose activations are looked at
     config.rounds.writers = ("jsonl",)  # jsonl always; also tensorboard, wandb
+
+    config.mesh = ConfigDict()  # devices along each axis; their product: all devices
+    config.mesh.data = 1  # copies of the base, each with its part of a batch; -1: the rest
+    config.mesh.fsdp = 1  # parts of every matrix, gathered where used, and of a batch
+    config.mesh.tensor = 1  # parts of heads and feed-forward widths
+    config.distributed = ConfigDict()
+    config.distributed.enabled = False  # several processes: the same line in each of them
+    config.distributed.coordinator = ""  # host:port of process 0; "": as TPU or SLURM say
+    config.distributed.processes = 0  # how many, where a coordinator is given
+    config.distributed.process = 0  # this one's number, from 0
 
     if mode == "smollm2":
         config.base_model = "smollm2"

@@ -1,6 +1,10 @@
 """The task `finetune`, from the command line's config to an adapter that others load."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -123,7 +127,7 @@ def test_held_out_rows_are_chosen_by_seed_and_kept_apart():
         ({"job.held_out": 0.95}, "10 rows, of which 10 would be held out"),
         ({"job.row_length": 8}, "more than the 8 allowed"),
         ({"job.on_long": "wrap"}, "unknown policy 'wrap'"),
-        ({"job.row_length": 8, "job.on_long": "drop"}, "all 8 rows are longer"),
+        ({"job.row_length": 8, "job.on_long": "drop"}, "no target is left of 8 rows longer than"),
         ({"lora.targets": "nothing"}, "matches no matrix"),
         ({"rounds.every": 3}, "3 is no multiple of chunk 2"),
         ({"train.evaluate_every": 3}, "3 is no multiple of chunk 2"),
@@ -145,3 +149,75 @@ def test_a_recipe_trains_as_well(place, tmp_path):
     config.job.row_length = 256
     finetune_job.run(config, str(tmp_path))
     assert json.loads((tmp_path / "result.json").read_bytes())["rows"] == 9
+
+
+COMMAND = [
+    sys.executable,
+    "-m",
+    "cifr_jax.main",
+    "--config",
+    "configs/finetune.py:runlocal",
+]
+
+
+def start(place, workdir, **change):
+    """The command line on its own, with four devices a process."""
+    settings = {
+        "base_model": place / "model",
+        "job.data": place / "upload.jsonl",
+        "job.row_length": 64,
+        "job.held_out": 0.2,
+        "train.batch_rows": 4,
+        "rounds.canaries": 0,
+    }
+    given = [f"--config.{k}={v}" for k, v in (settings | change).items()]
+    flags = "--xla_force_host_platform_device_count=4"
+    return subprocess.Popen(
+        [*COMMAND, "--workdir", str(workdir), *given],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def finish(process):
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err[-3000:]
+
+
+@pytest.mark.slow
+def test_the_same_line_on_one_device_on_four_and_in_two_processes(place, tmp_path):
+    finish(start(place, tmp_path / "one"))
+    finish(start(place, tmp_path / "four", **{"mesh.data": 2, "mesh.fsdp": 2}))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    many = {
+        "mesh.data": 2,
+        "mesh.tensor": 2,
+        "mesh.fsdp": 2,
+        "distributed.enabled": True,
+        "distributed.coordinator": address,
+        "distributed.processes": 2,
+    }
+    both = [
+        start(place, tmp_path / "two", **many, **{"distributed.process": number})
+        for number in (1, 0)
+    ]
+    for process in both:
+        finish(process)
+    results = [
+        json.loads((tmp_path / name / "result.json").read_bytes())
+        for name in ("one", "four", "two")
+    ]
+    for other in results[1:]:
+        assert other["loss_last"] == pytest.approx(results[0]["loss_last"], abs=1e-5)
+        for one, same in zip(results[0]["held_out"], other["held_out"], strict=True):
+            assert one["loss"] == pytest.approx(same["loss"], abs=1e-5)
+
+
+def test_a_mesh_that_does_not_fit_is_the_users_fault(place, tmp_path):
+    config = make_config(place, **{"mesh.fsdp": 3})
+    with pytest.raises(UserError, match="config.mesh: .* does not use the"):
+        finetune_job.run(config, str(tmp_path / "work"))

@@ -180,7 +180,7 @@ def test_a_finished_run_is_not_computed_again(place, undisturbed, results, monke
     monkeypatch.setattr(fleet, "train", again)
     monkeypatch.setattr(text_stages, "capture_tokens", again)
     monkeypatch.setattr(text_stages, "_score", again)
-    monkeypatch.setattr(text_stages, "_batch_loss", again)
+    monkeypatch.setattr(text_stages, "held_out_losses", again)
     text_benchmark.run(make_config(place, place / "model"), str(undisturbed))
     after = json.loads((undisturbed / "results.json").read_bytes())
     assert without_timings(after) == without_timings(results)

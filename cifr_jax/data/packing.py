@@ -3,9 +3,13 @@
 Legend: n examples, r packed rows, t tokens of a row.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from cifr_jax.data.chat import Example
+from cifr_jax.data.tokenise import Tokenizer, tokenise
 
 
 class Packed(NamedTuple):
@@ -71,7 +75,37 @@ def pack(tokens_nt, loss_mask_nt, length_n, row_length: int, pad_id: int) -> Pac
     Raises:
       ValueError: for an example longer than a row.
     """
-    bins = best_fit([int(n) for n in length_n], row_length)
+    return _fill(
+        best_fit([int(n) for n in length_n], row_length),
+        tokens_nt, loss_mask_nt, length_n, row_length, pad_id,
+    )  # fmt: skip
+
+
+def pack_chats(
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    row_length: int,
+    on_long: str = "error",
+) -> tuple[Packed, list[list[int]]]:
+    """Tokenised and packed chats, and the examples (from 0) in each row.
+
+    Args:
+      examples: chats.
+      tokenizer: renders and encodes them.
+      row_length: t of the result.
+      on_long: see `tokenise.tokenise`.
+
+    Raises:
+      UserError: as `tokenise.tokenise`.
+    """
+    rows = tokenise(examples, tokenizer, row_length, on_long)  # type: ignore[arg-type]
+    assert rows.example_n is not None
+    bins = best_fit([int(n) for n in rows.length_n], row_length)
+    packed = _fill(bins, *rows[:3], row_length, tokenizer.pad_id)
+    return packed, [[int(rows.example_n[i]) for i in items] for items in bins]
+
+
+def _fill(bins, tokens_nt, loss_mask_nt, length_n, row_length: int, pad_id: int) -> Packed:
     shape = (len(bins), row_length)
     packed = Packed(
         np.full(shape, pad_id, np.int32),

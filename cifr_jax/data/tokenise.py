@@ -33,6 +33,15 @@ class Tokenizer(Protocol):
     ) -> list[int]: ...
 
 
+# What may be done with long rows, and how the log tells it.
+_DONE = {
+    "error": "",
+    "truncate": "cut to",
+    "split": "split into pieces of",
+    "drop": "left out: longer than",
+}
+
+
 class Rows(NamedTuple):
     """Tokenised chats, padded to one length.
 
@@ -40,11 +49,13 @@ class Rows(NamedTuple):
     loss_mask_nt: bool [n, t]; True where the token itself is a supervised target, to be
       predicted from those before it (so never at t = 0).
     length_n: int32 [n] tokens of each row.
+    example_n: int32 [n] the example that a row is made of; None: the rows are the examples.
     """
 
     tokens_nt: np.ndarray
     loss_mask_nt: np.ndarray
     length_n: np.ndarray
+    example_n: np.ndarray | None = None
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:
@@ -103,7 +114,7 @@ def tokenise(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
     max_len: int,
-    on_long: Literal["error", "truncate", "drop"] = "error",
+    on_long: Literal["error", "truncate", "split", "drop"] = "error",
 ) -> Rows:
     """Rows for training on what the assistant says, end-of-turn tokens included.
 
@@ -111,11 +122,12 @@ def tokenise(
       examples: chats; assistant messages of weight 0 are read but not trained on.
       tokenizer: renders and encodes them.
       max_len: most tokens of a row.
-      on_long: what becomes of longer ones: an error, cut at the end, or left out; both are
-        counted in the log.
+      on_long: what becomes of longer ones: an error, cut at the end, split into pieces of
+        `max_len` tokens (the later ones see nothing of the earlier; those without a target
+        go), or left out; counted in the log.
 
     Returns:
-      One row per example that is kept, in their order.
+      Rows in the order of their examples: one of each that is kept, or its pieces.
 
     Raises:
       UserError: names the example's index (from 0) that is too long, has no supervised
@@ -125,10 +137,11 @@ def tokenise(
         raise UserError("examples", "there are none", "give at least one")
     rows: list[list[int]] = []
     masks: list[np.ndarray] = []
-    cut = dropped = 0
-    if on_long not in ("error", "truncate", "drop"):
+    made_of: list[int] = []
+    long = 0
+    if on_long not in _DONE:
         what = f"unknown policy {on_long!r} for long rows"
-        raise UserError("on_long", what, "known: error, truncate, drop")
+        raise UserError("on_long", what, f"known: {', '.join(_DONE)}")
     for index, example in enumerate(examples):
         where = f"example {index}"
         try:
@@ -139,28 +152,34 @@ def tokenise(
         if len(row) > max_len:
             if on_long == "error":
                 what = f"{len(row)} tokens, more than the {max_len} allowed"
-                mend = (
-                    "raise the row length, shorten it, or set on_long to truncate or drop"
-                )
+                others = ", ".join(list(_DONE)[1:])
+                mend = f"raise the row length, shorten it, or set on_long to {others}"
                 raise UserError(where, what, mend)
+            long += 1
             if on_long == "drop":
-                dropped += 1
+                continue
+            if on_long == "split":
+                for start in range(0, len(row), max_len):
+                    piece_t = mask_t[start : start + max_len].copy()
+                    piece_t[0] = False  # nothing before it to predict it from
+                    if piece_t.any():
+                        rows.append(row[start : start + max_len])
+                        masks.append(piece_t)
+                        made_of.append(index)
                 continue
             row, mask_t = row[:max_len], mask_t[:max_len]
-            cut += 1
         if not mask_t.any():
             what = f"no supervised token among its {len(row)}"
             mend = "give an assistant message of weight 1 that begins within max_len"
             raise UserError(where, what, mend)
         rows.append(row)
         masks.append(mask_t)
-    for number, done in ((cut, "cut to"), (dropped, "left out: longer than")):
-        if number:
-            logging.warning(
-                "%d of %d rows %s %d tokens", number, len(examples), done, max_len
-            )
+        made_of.append(index)
+    if long:
+        text = f"%d of %d rows {_DONE[on_long]} %d tokens"
+        logging.warning(text, long, len(examples), max_len)
     if not rows:
-        what = f"all {len(examples)} rows are longer than {max_len} tokens"
+        what = f"no target is left of {len(examples)} rows longer than {max_len} tokens"
         raise UserError("examples", what, "raise the row length, or truncate")
     length_n = np.array([len(row) for row in rows], np.int32)
     tokens_nt = np.full((len(rows), length_n.max()), tokenizer.pad_id, np.int32)
@@ -168,7 +187,7 @@ def tokenise(
     for n, (row, mask_t) in enumerate(zip(rows, masks, strict=True)):
         tokens_nt[n, : len(row)] = row
         loss_mask_nt[n, : len(row)] = mask_t
-    return Rows(tokens_nt, loss_mask_nt, length_n)
+    return Rows(tokens_nt, loss_mask_nt, length_n, np.array(made_of, np.int32))
 
 
 def bucket_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:

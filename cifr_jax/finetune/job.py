@@ -31,6 +31,7 @@ class Job:
       rows: what it trains on.
       config: how.
       held_out: rows on which it is evaluated, or None.
+      examples: the examples in each packed row, for messages.
     """
 
     name: str
@@ -38,6 +39,13 @@ class Job:
     rows: Packed
     config: TrainConfig
     held_out: Packed | None = None
+    examples: Sequence[Sequence[int]] = ()
+
+    def named(self, rows: Sequence[int]) -> str:
+        """What the user would look at: examples of these rows, where known."""
+        if not self.examples:
+            return f"rows {sorted(set(rows))}"
+        return f"examples {sorted({e for r in rows for e in self.examples[r]})} (from 0)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +80,9 @@ class Round:
     losses: np.ndarray
 
 
-def digest(base: DecoderConfig, jobs: Sequence[Job], slots: int) -> str:
+def digest(base: DecoderConfig, jobs: Sequence[Job]) -> str:
     """Hash of what decides a run, apart from the weights of the base."""
-    found = hashlib.sha256(repr((base, slots)).encode())
+    found = hashlib.sha256(repr(base).encode())
     for job in jobs:
         found.update(repr((job.name, job.config)).encode())
         arrays = [*job.rows, *(job.held_out or ()), *jax.tree.leaves(job.adapter)]

@@ -15,7 +15,7 @@ from cifr_jax.models.decoder import Adapter, Dropout
 
 # Logits that are held at once, in numbers: 256 MB in fp32. Beyond that the head runs in
 # pieces whose logits are computed again on the way back.
-_LOGITS_AT_ONCE = 2**26
+LOGITS_AT_ONCE = 2**26
 
 
 def attention_mask(segment_bt):
@@ -39,7 +39,7 @@ def _negative_log_likelihood(config, params, adapter, x_bpd, target_bp):
         return optax.softmax_cross_entropy_with_integer_labels(logits, target_np)
 
     b, p, d = x_bpd.shape
-    pieces = -(-b * p * config.vocab_size // _LOGITS_AT_ONCE)
+    pieces = -(-b * p * config.vocab_size // LOGITS_AT_ONCE)
     if pieces <= 1:
         return nll(x_bpd, target_bp)
     size = -(-b * p // pieces)

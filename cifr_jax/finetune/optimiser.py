@@ -91,7 +91,10 @@ class Hyper(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What jobs of a fleet share: the compiled program depends on it."""
+    """What jobs of a fleet share: the compiled program depends on it.
+
+    `at_once` slots are computed side by side, group after group.
+    """
 
     batch_rows: int
     accumulate: int
@@ -101,6 +104,7 @@ class Program(NamedTuple):
     dropout: bool
     max_targets: int
     mesh: Mesh | None = None
+    at_once: int = 1
 
 
 def hyper_of(config: TrainConfig) -> Hyper:
@@ -112,7 +116,10 @@ def hyper_of(config: TrainConfig) -> Hyper:
 
 
 def program_of(
-    configs: Sequence[TrainConfig], max_targets: int, mesh: Mesh | None = None
+    configs: Sequence[TrainConfig],
+    max_targets: int,
+    mesh: Mesh | None = None,
+    at_once: int = 1,
 ) -> Program:
     """The program that trains all of these jobs, its batches split over a mesh.
 
@@ -140,6 +147,7 @@ def program_of(
         any(config.dropout for config in configs),
         max_targets,
         mesh,
+        at_once,
     )
 
 

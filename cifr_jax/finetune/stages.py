@@ -11,9 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cifr_jax.config import leaves
-from cifr_jax.data import chat, jobs, tokenise
+from cifr_jax.data import chat, jobs
 from cifr_jax.data.jobs import JobSpec
-from cifr_jax.data.packing import Packed, pack
+from cifr_jax.data.packing import pack_chats
 from cifr_jax.data.world import World
 from cifr_jax.finetune import fleet, lora
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
@@ -47,10 +47,9 @@ def file_name(spec: JobSpec) -> str:
     return "".join(c if c.isalnum() or c in ".-" else "_" for c in spec.name)
 
 
-def packed_upload(path: Path, lm: LanguageModel, row_length: int) -> Packed:
+def packed_upload(path: Path, lm: LanguageModel, row_length: int):
     """Read an upload back from its JSONL, as a provider would, and pack it."""
-    rows = tokenise.tokenise(chat.read_chat_jsonl(path), lm.tokenizer, row_length)
-    return pack(*rows, row_length, lm.tokenizer.pad_id)
+    return pack_chats(chat.read_chat_jsonl(path), lm.tokenizer, row_length)
 
 
 def write_uploads(
@@ -131,10 +130,14 @@ def train_jobs(
             fleet.Job(
                 spec.name,
                 _start(config, lm, spec, start),
-                packed_upload(uploads / f"{file_name(spec)}.jsonl", lm, config.row_length),
+                rows,
                 dataclasses.replace(settings, seed=config.seed + k),
+                examples=made_of,
             )
             for k, spec in enumerate(specs)
+            for rows, made_of in [
+                packed_upload(uploads / f"{file_name(spec)}.jsonl", lm, config.row_length)
+            ]
         ]
         with Progress(f"{phase}, {len(specs)} jobs", len(specs) * settings.steps) as shown:
             tuned = fleet.train(

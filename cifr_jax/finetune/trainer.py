@@ -40,11 +40,9 @@ class SlotState(NamedTuple):
     step: Any
 
 
-def fresh_state(adapter: Adapter) -> SlotState:
+def fresh_state(program: Program, hyper: Hyper, adapter: Adapter) -> SlotState:
     """A job that begins."""
-    factors = adapter._replace(scale=None)
-    opt_state = optimiser(Program(1, 1, "constant", 0.99, False, False, 1),
-                          Hyper(*[0.0] * 8), 0).init(factors)  # fmt: skip
+    opt_state = optimiser(program, hyper, 0).init(adapter._replace(scale=None))
     return SlotState(adapter, opt_state, jnp.zeros((), jnp.int32))
 
 
@@ -122,36 +120,54 @@ def run_steps(
         going = old.step < own.steps
         return jax.tree.map(lambda a, b: jnp.where(going, a, b), new, old), loss / weight
 
+    k, size = index_skmb.shape[1], program.at_once
+    side_by_side = jax.vmap(job_step)
+
     def step(state, index_kmb):
-        return jax.vmap(job_step)(hyper, state, data_krt, index_kmb)
+        if size >= k:
+            return side_by_side(hyper, state, data_krt, index_kmb)
+
+        # A loop over groups that writes in place: activations of one group at a time, and
+        # no second copy of the states. A group of idle slots computes nothing.
+        def group(state, start):
+            own, old, data, index = (
+                jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), tree)
+                for tree in (hyper, state, data_krt, index_kmb)
+            )
+            new, loss_k = jax.lax.cond(
+                (old.step < own.steps).any(),
+                lambda: side_by_side(own, old, data, index),
+                lambda: (old, jnp.zeros(size)),
+            )
+            put = lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0)  # noqa: E731
+            return jax.tree.map(put, state, new), loss_k
+
+        state, loss_gk = jax.lax.scan(group, state, jnp.arange(0, k, size))
+        return state, loss_gk.reshape(k)
 
     return jax.lax.scan(step, state, index_skmb)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _summed(base: DecoderConfig, max_targets: int, params, adapters, batch_kbt: Packed):
-    def one(adapter, batch):
-        return summed_loss(base, params, adapter, batch, max_targets)
+def _summed(base: DecoderConfig, program: Program, params, adapters, batch_kbt: Packed):
+    def one(pair):
+        adapter, batch = pair
+        return summed_loss(base, params, adapter, batch, program.max_targets)
 
-    return jax.vmap(one)(adapters, batch_kbt)
+    return jax.lax.map(one, (adapters, batch_kbt), batch_size=program.at_once)
 
 
 def held_out_losses(
-    base: DecoderConfig,
-    params,
-    adapters: Adapter,
-    data_krt: Packed,
-    batch_rows: int,
-    max_targets: int,
+    base: DecoderConfig, program: Program, params, adapters: Adapter, data_krt: Packed
 ) -> np.ndarray:
     """Mean loss of each slot's adapter on its held-out rows, `[k]` nats a token."""
-    rows = data_krt.tokens_rt.shape[1]
+    rows, size = data_krt.tokens_rt.shape[1], program.batch_rows
     totals: list[Any] = []
-    for start in range(0, rows, batch_rows):
-        batch = Packed(*(a[:, start : start + batch_rows] for a in data_krt))
-        missing = ((0, 0), (0, batch_rows - batch.tokens_rt.shape[1]), (0, 0))
+    for start in range(0, rows, size):
+        batch = Packed(*(a[:, start : start + size] for a in data_krt))
+        missing = ((0, 0), (0, size - batch.tokens_rt.shape[1]), (0, 0))
         batch = Packed(*(np.pad(a, missing) for a in batch))  # one shape, one compile
-        totals.append(_summed(base, max_targets, params, adapters, batch))
+        totals.append(_summed(base, program, params, adapters, batch))
     loss_k, weight_k = (np.sum([np.asarray(t[i]) for t in totals], 0) for i in (0, 1))
     return loss_k / np.maximum(weight_k, 1e-9)
 

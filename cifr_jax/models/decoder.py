@@ -231,7 +231,8 @@ def backbone(
         return x, (cache_l, reduce(x) if reduce is not None else None)
 
     # Small models run 25% faster unrolled on a CPU; large ones would compile for minutes.
-    unroll = config.n_layers if config.n_layers <= 8 else 1
+    # Unrolled, XLA:CPU merges a block computed again with the first time: nothing is saved.
+    unroll = config.n_layers if config.n_layers <= 8 and not remat else 1
     key_l = jax.random.split(dropout.key, config.n_layers) if dropout else None
     x_btd, (cache, reduced) = jax.lax.scan(
         jax.checkpoint(block) if remat else block,

@@ -33,6 +33,32 @@ _SPECS: dict[str, tuple[str | None, ...]] = {
 }
 
 
+def join_processes(settings: Any) -> None:
+    """Make this process one of many, before anything asks for a device.
+
+    Args:
+      settings: config group `distributed`: `enabled`; `coordinator` (host:port),
+        `processes` and `process` (this one's number), or "" and 0 where a TPU pod or SLURM
+        tells them.
+
+    Raises:
+      UserError: the others were not found.
+    """
+    if not settings.enabled:
+        return
+    given = (
+        (settings.coordinator, settings.processes, settings.process)
+        if settings.coordinator
+        else ()
+    )
+    try:
+        jax.distributed.initialize(*given)
+    except (RuntimeError, ValueError) as error:
+        what = f"the processes did not find each other ({str(error).splitlines()[0]})"
+        mend = "give distributed.coordinator, .processes and .process"
+        raise UserError("config.distributed", what, mend) from error
+
+
 def make_mesh(sizes: Mapping[str, int] | None = None) -> Mesh:
     """A mesh over all devices of all processes.
 

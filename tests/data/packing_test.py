@@ -8,7 +8,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifr_jax.data.packing import Packed, best_fit, pack
+from cifr_jax.data.chat import Example, Message
+from cifr_jax.data.packing import Packed, best_fit, pack, pack_chats
+from cifr_jax.errors import UserError
 from cifr_jax.finetune.loss import attention_mask, sft_loss
 from cifr_jax.models import decoder
 from cifr_jax.models.config import DecoderConfig
@@ -142,3 +144,30 @@ def test_packed_loss_equals_the_token_weighted_loss_of_single_examples(params):
     loss, weight = sft_loss(CONFIG, params, None, packed)
     np.testing.assert_allclose(loss, total / tokens, atol=1e-5)
     assert weight == tokens
+
+
+class Letters:
+    """A token a character; every chat is its messages one after the other."""
+
+    pad_id, eos_ids = 0, ()
+
+    def encode_chat(self, messages, add_generation_prompt=False):
+        return [ord(c) for m in messages for c in m.content]
+
+
+def test_packed_chats_say_of_which_examples_they_are_made():
+    chats = [
+        Example((Message("user", "q" * 4), Message("assistant", c * n)))
+        for c, n in (("a", 2), ("b", 30), ("c", 6), ("d", 1))
+    ]
+    with pytest.raises(UserError, match="example 1: 34 tokens"):
+        pack_chats(chats, Letters(), ROW)
+    packed, made_of = pack_chats(chats, Letters(), 16, "split")
+    seen = {example for items in made_of for example in items}
+    assert seen == {0, 1, 2, 3}
+    for tokens_t, segment_t, items in zip(
+        packed.tokens_rt, packed.segment_rt, made_of, strict=True
+    ):
+        for segment, example in enumerate(items, 1):
+            letters = {chr(t) for t in tokens_t[segment_t == segment]}
+            assert letters <= {"q", "abcd"[example]}

@@ -168,6 +168,25 @@ def test_a_long_row_is_an_error_or_cut_and_counted(caplog):
         tokenise(chats, Double(), 5, on_long="truncate")
 
 
+def test_long_rows_are_split_into_pieces_that_keep_every_target_but_first_tokens(caplog):
+    chats = [_chat("u:q", "a:x"), _chat("u:hello", "a:abcdefghijkl"), _chat("u:q", "a:y")]
+    whole = tokenise(chats, Double(), 99)
+    with caplog.at_level("WARNING"):
+        rows = tokenise(chats, Double(), 10, on_long="split")
+    assert "1 of 3 rows split into pieces of 10 tokens" in caplog.text
+    assert rows.length_n.max() <= 10
+    assert rows.example_n.tolist() == sorted(rows.example_n.tolist())
+    assert set(rows.example_n.tolist()) == {0, 1, 2}
+    length, pieces = whole.length_n[1], np.flatnonzero(rows.example_n == 1)
+    told_tokens = [t for p in pieces for t in rows.tokens_nt[p, : rows.length_n[p]]]
+    # The first piece has nothing to learn from where the question fills it.
+    expected = whole.tokens_nt[1, :length].tolist()
+    assert told_tokens == expected[-len(told_tokens) :]
+    kept = whole.loss_mask_nt[1, :length].copy()
+    kept[::10] = False
+    assert rows.loss_mask_nt[pieces].sum() == kept.sum() > 0
+
+
 def test_the_first_token_is_no_target():
     class Bare(Double):
         def encode_chat(self, messages, add_generation_prompt=False):

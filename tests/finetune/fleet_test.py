@@ -16,7 +16,7 @@ import pytest
 from cifr_jax.data.packing import Packed
 from cifr_jax.data.tokenise import batch_indices
 from cifr_jax.errors import UserError
-from cifr_jax.finetune import fleet, lora, trainer
+from cifr_jax.finetune import fleet, lora, memory, trainer
 from cifr_jax.finetune.fleet import Job
 from cifr_jax.finetune.optimiser import TrainConfig
 from cifr_jax.models import decoder
@@ -161,7 +161,9 @@ def test_a_loss_that_is_no_number_names_job_step_and_rows(tmp_path):
     tokens_rt = rows.tokens_rt.copy()
     tokens_rt[row, 0] = RARE
     rows = rows._replace(tokens_rt=tokens_rt)
-    bad = [PAIR[1], dataclasses.replace(PAIR[0], rows=rows)]
+    # Two examples in each packed row: 0 and 1 in the first, ...
+    made_of = [(2 * r, 2 * r + 1) for r in range(len(tokens_rt))]
+    bad = [PAIR[1], dataclasses.replace(PAIR[0], rows=rows, examples=made_of)]
     checkpoint, kept = tmp_path / "run", []
     with pytest.raises(fleet.NonFiniteLoss) as raised:
         train(
@@ -172,7 +174,8 @@ def test_a_loss_that_is_no_number_names_job_step_and_rows(tmp_path):
         )
     said = str(raised.value)
     assert said.startswith(f"job first, step {step}: the loss is nan")
-    assert str(batches[step]) in said
+    examples = sorted(e for r in batches[step] for e in made_of[r])
+    assert f"look at examples {examples} (from 0)" in said
     assert files_of(checkpoint) == kept[-1]
     assert len(kept) == 1
 
@@ -189,12 +192,11 @@ def interrupted(checkpoint):
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 0.02}, {"seed": 9}, {"steps": 8}, "rows", "rank", "slots", "start"],
+    [{"learning_rate": 0.02}, {"seed": 9}, {"steps": 8}, "rows", "rank", "start"],
 )
 def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, change):
     interrupted(tmp_path / "run")
-    before, slots = files_of(tmp_path / "run"), None
-    second = PAIR[1]
+    before, second = files_of(tmp_path / "run"), PAIR[1]
     if change == "rows":
         tokens_rt = second.rows.tokens_rt.copy()
         tokens_rt[0, 0] += 1
@@ -204,16 +206,35 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, change):
         second = dataclasses.replace(second, adapter=narrower)
     elif change == "start":
         second = dataclasses.replace(second, adapter=adapter(2))
-    elif change == "slots":
-        slots = 1
     else:
         second = dataclasses.replace(
             second, config=dataclasses.replace(second.config, **change)
         )
     with pytest.raises(UserError, match="another model, config or upload") as raised:
-        train([PAIR[0], second], slots=slots, checkpoint=tmp_path / "run")
+        train([PAIR[0], second], checkpoint=tmp_path / "run")
     assert str(raised.value).startswith(f"{tmp_path / 'run'}: ")
     assert files_of(tmp_path / "run") == before
+
+
+def test_slots_in_turn_do_what_they_do_side_by_side(monkeypatch):
+    in_turn = train(PAIR)
+    monkeypatch.setattr(memory, "choose", lambda *_: (2, 2))
+    side_by_side = train(PAIR)
+    for one, other in zip(in_turn, side_by_side, strict=True):
+        close(one.losses, other.losses, 1e-5)
+        jax.tree.map(lambda a, b: close(a, b, 1e-5), one.adapter, other.adapter)
+
+
+def test_a_fleet_too_large_for_the_machine_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "memory_of_device", lambda: 1000)
+    with pytest.raises(UserError, match="memory: one job needs about"):
+        train(PAIR)
+
+
+def test_an_unfinished_run_keeps_its_slots(tmp_path):
+    interrupted(tmp_path / "run")
+    with pytest.raises(UserError, match="an unfinished run with 2 slots, not 1"):
+        train(PAIR, slots=1, checkpoint=tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_the_users_fault(tmp_path):

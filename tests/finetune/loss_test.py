@@ -114,7 +114,7 @@ def test_the_head_on_supervised_positions_alone_changes_nothing(params, everywhe
 def test_a_head_in_pieces_changes_nothing(params, everywhere, monkeypatch, at_once):
     """8 rows of 11 positions over 16 words: pieces of 3 (two places are empty) and 44."""
     assert ROWS.tokens_rt.shape == (8, 12)
-    monkeypatch.setattr(loss, "_LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
     close(graded(params), everywhere, atol=1e-6)
 
 
@@ -130,7 +130,7 @@ def test_logits_are_never_all_there_when_the_head_is_in_pieces(params, monkeypat
     function = functools.partial(loss.summed_loss, one)
     whole = largest(jax.make_jaxpr(function)(wide, None, long).jaxpr)
     assert whole >= 320 * 11 * 400
-    monkeypatch.setattr(loss, "_LOGITS_AT_ONCE", 20_000)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 20_000)
     gradient = jax.grad(lambda w, b: function(w, None, b)[0])
     assert largest(jax.make_jaxpr(gradient)(wide, long).jaxpr) < whole / 4
 

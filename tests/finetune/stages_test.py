@@ -170,7 +170,7 @@ def test_packed_uploads_keep_every_supervised_token(lm, folder, trained):
     spec = SPECS[0]
     with Workdir(folder, device="test") as store:
         made, _ = stages.write_uploads(store, CONFIG, [spec], WORLD, 1)
-    packed = stages.packed_upload(made / f"{stages.file_name(spec)}.jsonl", lm, 72)
+    packed, _ = stages.packed_upload(made / f"{stages.file_name(spec)}.jsonl", lm, 72)
     answers = [e.messages[-1].content for e in jobs.upload(spec, WORLD, 24, 1)]
     wanted = sum(len(lm.tokenizer.encode(a)) + 1 for a in answers)  # and the turn's end
     assert packed.loss_mask_rt.sum() == wanted
