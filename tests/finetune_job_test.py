@@ -127,7 +127,7 @@ def test_held_out_rows_are_chosen_by_seed_and_kept_apart():
         ({"job.held_out": 0.95}, "10 rows, of which 10 would be held out"),
         ({"job.row_length": 8}, "more than the 8 allowed"),
         ({"job.on_long": "wrap"}, "unknown policy 'wrap'"),
-        ({"job.row_length": 8, "job.on_long": "drop"}, "no target is left of 8 rows longer than"),
+        ({"job.row_length": 8, "job.on_long": "drop"}, "no target is left of 8 rows"),
         ({"lora.targets": "nothing"}, "matches no matrix"),
         ({"rounds.every": 3}, "3 is no multiple of chunk 2"),
         ({"train.evaluate_every": 3}, "3 is no multiple of chunk 2"),

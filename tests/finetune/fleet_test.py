@@ -13,6 +13,8 @@ import numpy as np
 import optax
 import pytest
 
+from cifr_jax import finetune, testing
+from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.packing import Packed
 from cifr_jax.data.tokenise import batch_indices
 from cifr_jax.errors import UserError
@@ -293,3 +295,27 @@ def test_jobs_that_cannot_be_trained_together_are_the_users_fault(jobs, line):
 def test_a_fleet_without_slots_is_refused(slots):
     with pytest.raises(UserError, match=f"slots: {slots} is too few"):
         train(PAIR, slots=slots)
+
+
+def test_a_base_in_half_precision_trains_a_full_precision_adapter_much_as_it_would():
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params())
+    kept = jax.tree.map(np.array, half)
+    (tuned,), (whole,) = train([PAIR[0]], params=half), train([PAIR[0]])
+    assert {x.dtype for x in jax.tree.leaves(tuned.adapter)} == {jnp.dtype("float32")}
+    # Losses near 2.8 nats; bfloat16 has eight bits.
+    close(tuned.losses, whole.losses, 0.03)
+    assert np.abs(tuned.losses - whole.losses).max() > 0  # it was another base
+    same_bits(half, kept)
+
+
+def test_uploads_train_through_the_door():
+    lm = testing.tiny_model(d_model=16)
+    chat = lambda word: Example((Message("user", word), Message("assistant", word)))  # noqa: E731
+    uploads = {"a": [chat("ab"), chat("ba")], "b": [chat("cd")]}
+    settings = TrainConfig(3, 0.02, batch_rows=1, chunk=3)
+    found = finetune.train(lm, uploads, settings, row_length=64)
+    (alone,) = finetune.train(lm, {"b": uploads["b"]}, settings, row_length=64)
+    assert [len(one.losses) for one in found] == [3, 3]
+    close(found[1].losses, alone.losses, 1e-5)
+    with pytest.raises(UserError, match="there are none"):
+        finetune.train(lm, {"a": []}, settings)
