@@ -6,8 +6,8 @@
 
 Leaves WORKDIR/adapter (PEFT format: transformers and vLLM load it), WORKDIR/trajectory
 (activations of canaries, norms, losses of every round) and WORKDIR/result.json. As it
-stands: 400 worked sums on the tiny base, 138 steps: 2 minutes on two cores, 1.6 GB; loss 7.3
-at first, 1.22 on held-out rows at the end. `:smollm2` after the config's name takes
+stands: 400 worked sums on the tiny base, 138 steps: 2 minutes on two cores, 1.6 GB; the
+loss is 7.3 at first, 1.22 on held-out rows at the end. `:smollm2` after the name takes
 SmolLM2-135M-Instruct and its rates (not timed).
 """
 
