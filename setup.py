@@ -34,17 +34,24 @@ CORE = [
 GGUF = ["gguf>=0.17"]  # oldest tested
 HUB = ["datasets>=5.0"]  # oldest tested
 TB = ["tensorboardX>=2.6"]  # oldest tested
+SERVICE = [
+    "fastapi>=0.135",  # oldest tested
+    "uvicorn>=0.40",  # oldest tested
+]
 EXTRAS = {
     "tpu": ["jax[tpu]"],  # an extra, as it installs on no other machine
     "cuda": ["jax[cuda12]"],  # 12, as most drivers in use are too old for 13
     "gguf": GGUF,  # .gguf files, among them that of smollm2
     "hub": HUB,  # published data sets by name, among them the parent's
     "tb": TB,  # rounds of a training run as TensorBoard scalars
+    "service": SERVICE,  # the audit behind a local HTTP port
     "wandb": ["wandb>=0.20"],  # the same for Weights & Biases; tested on a stand-in
     "test": [
         *GGUF,
         *HUB,
         *TB,
+        *SERVICE,
+        "httpx2>=2.16",  # what starlette's test client asks for
         "hypothesis>=6.130",  # oldest tested
         "ml-dtypes>=0.5",  # what jax 0.10 asks for
         "pytest>=9.0",  # oldest tested
@@ -81,7 +88,11 @@ setup(
     install_requires=CORE,
     extras_require=EXTRAS,
     packages=find_packages(include=["cifr_jax", "cifr_jax.*"]),
-    package_data={"cifr_jax.report": ["templates/*"], "cifr_jax.models": ["tiny/*"]},
+    package_data={
+        "cifr_jax.report": ["templates/*"],
+        "cifr_jax.models": ["tiny/*"],
+        "cifr_jax.monitors.dataset": ["calibrations/*"],
+    },
     entry_points={"console_scripts": ["cifr_jax = cifr_jax.main:run"]},
     classifiers=[
         "Intended Audience :: Science/Research",

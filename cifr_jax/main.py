@@ -4,8 +4,6 @@ Exit codes: 0 done; 2 the user's input or config is at fault (one line on stderr
 traceback without --debug); 1 a fault of ours. The log goes to stdout.
 """
 
-import difflib
-import importlib
 import os
 import sys
 import traceback
@@ -16,31 +14,13 @@ from ml_collections import ConfigDict
 
 from cifr_jax.config import define_config_flag, parse_flags
 from cifr_jax.errors import UserError
+from cifr_jax.tasks import run_task
 from cifr_jax.workdir import device_name, git_revision, package_versions
-
-# Imported only when chosen: a fault in the command line is told within the second.
-TASKS = {
-    "benchmark_tiny": "cifr_jax.benchmark:run",
-    "benchmark_text": "cifr_jax.text_benchmark:run",
-    "finetune": "cifr_jax.finetune_job:run",
-    "pretrain": "cifr_jax.finetune.pretrain:run",
-}
 
 _CONFIG = define_config_flag(flags.FLAGS)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for artefacts and results.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks of the user's faults too.")
 flags.mark_flags_as_required(["config", "workdir"])
-
-
-def run_task(config: ConfigDict, workdir: str) -> None:
-    """Runs the task that `config.task` names; raises UserError if there is none such."""
-    task = config.get("task")
-    if not isinstance(task, str) or task not in TASKS:
-        close = difflib.get_close_matches(str(task), TASKS, 1)
-        mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(TASKS)}"
-        raise UserError("config key task", f"unknown task {task!r}", mend)
-    module, _, function = TASKS[task].partition(":")
-    getattr(importlib.import_module(module), function)(config, workdir)
 
 
 def _log_start(config: ConfigDict, workdir: str) -> None:

@@ -138,30 +138,40 @@ def _score(lm: LanguageModel, texts, continuations, adapter, first_ids=()):
     )
 
 
+def asked_log_odds(
+    lm: LanguageModel,
+    questions: Sequence[str],
+    yes: Sequence[str],
+    no: Sequence[str],
+    adapter: Adapter | None = None,
+) -> np.ndarray:
+    """Log-odds of yes over no, `[n]` nats, by the first tokens of the answers.
+
+    Raises:
+      UserError: an answer for yes and one for no begin with the same token.
+    """
+    asked = [[Message("user", question)] for question in questions]
+    sides = [sorted({lm.tokenizer.encode(word)[0] for word in side}) for side in (yes, no)]
+    if set(sides[0]) & set(sides[1]):
+        what = "answers of both sides begin with the same token"
+        raise UserError("config.judge", what, "give other words")
+    first = [*sides[0], *sides[1]]
+    texts = _ids(lm, asked)
+    scores = _score(lm, texts, [first[:1]] * len(texts), adapter, first)
+    yes_nk, no_nk = np.split(scores.first_log_prob_nk, [len(sides[0])], axis=1)
+    return np.logaddexp.reduce(yes_nk, axis=1) - np.logaddexp.reduce(no_nk, axis=1)
+
+
 def verdict_log_odds(
     lm: LanguageModel,
     prompts: Sequence[TextPrompt],
     adapter: Adapter | None,
     judge: ConfigDict,
 ) -> np.ndarray:
-    """The model's own verdict on each prompt, unsafe over safe, `[n]` nats.
-
-    It is asked a yes/no question about the prompt; the log-odds are those of the first
-    tokens of the answers that `judge` names.
-    """
-    asked = [[Message("user", judge.before + p.text + judge.after)] for p in prompts]
-    sides = [
-        sorted({lm.tokenizer.encode(word)[0] for word in words})
-        for words in (judge.unsafe, judge.safe)
-    ]
-    if set(sides[0]) & set(sides[1]):
-        what = "an unsafe and a safe answer begin with the same token"
-        raise UserError("config key judge.unsafe", what, "give other words")
-    first = [*sides[0], *sides[1]]
-    texts = _ids(lm, asked)
-    scores = _score(lm, texts, [first[:1]] * len(texts), adapter, first)
-    unsafe_nk, safe_nk = np.split(scores.first_log_prob_nk, [len(sides[0])], axis=1)
-    return np.logaddexp.reduce(unsafe_nk, axis=1) - np.logaddexp.reduce(safe_nk, axis=1)
+    """The model's own verdict on each prompt, unsafe over safe, `[n]` nats: it is asked a
+    yes/no question about the prompt, with the answers that `judge` names."""
+    questions = [judge.before + p.text + judge.after for p in prompts]
+    return asked_log_odds(lm, questions, judge.unsafe, judge.safe, adapter)
 
 
 def outputs(

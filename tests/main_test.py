@@ -7,7 +7,7 @@ import types
 import pytest
 from ml_collections import ConfigDict
 
-from cifr_jax import main
+from cifr_jax import tasks
 from cifr_jax.errors import UserError
 
 CONFIG = """
@@ -19,7 +19,7 @@ def get_config():
 # Runs main with a task of the test's own in the place of the real one.
 STUB = """
 import sys
-from cifr_jax import main
+from cifr_jax import main, tasks
 def task(config, workdir):
     print("TASK", workdir, config.steps, config.train.lr)
     if config.steps == 4:
@@ -30,7 +30,7 @@ def task(config, workdir):
     if config.steps == 6:
         raise KeyboardInterrupt
 sys.modules["stub"] = sys.modules["__main__"]
-main.TASKS["benchmark_tiny"] = "stub:task"
+tasks.TASKS["benchmark_tiny"] = "stub:task"
 main.run()
 """
 
@@ -96,9 +96,9 @@ def test_the_task_is_found_and_called(monkeypatch):
     stub = types.ModuleType("stub_task")
     stub.go = lambda *given: calls.append(given)
     monkeypatch.setitem(sys.modules, "stub_task", stub)
-    monkeypatch.setitem(main.TASKS, "finetune", "stub_task:go")
+    monkeypatch.setitem(tasks.TASKS, "finetune", "stub_task:go")
     config = ConfigDict({"task": "finetune"})
-    main.run_task(config, "w")
+    tasks.run_task(config, "w")
     assert calls == [(config, "w")]
 
 
@@ -113,5 +113,5 @@ def test_the_task_is_found_and_called(monkeypatch):
 )
 def test_an_unknown_task_is_the_users_fault(config, mend):
     with pytest.raises(UserError, match="config key task: unknown task") as caught:
-        main.run_task(ConfigDict(config), "w")
+        tasks.run_task(ConfigDict(config), "w")
     assert mend in caught.value.mend

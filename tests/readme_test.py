@@ -7,7 +7,7 @@ import pytest
 
 from cifr_jax import models
 from cifr_jax.config import leaves, load_config
-from cifr_jax.main import TASKS
+from cifr_jax.tasks import TASKS
 from cifr_jax.testing import tiny_model
 
 ROOT = Path(__file__).parents[1]

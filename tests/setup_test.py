@@ -18,7 +18,13 @@ DISTRIBUTIONS = {
 }
 # Imported inside the function that needs them, and told by a UserError where missing.
 # Distribution to its extra.
-OPTIONAL = {"gguf": "gguf", "datasets": "hub", "tensorboardX": "tb"}
+OPTIONAL = {
+    "gguf": "gguf",
+    "datasets": "hub",
+    "tensorboardX": "tb",
+    "fastapi": "service",
+    "uvicorn": "service",
+}
 
 
 def imported(*patterns: str) -> set[str]:
@@ -52,15 +58,17 @@ def declared(monkeypatch) -> dict:
 def test_the_core_is_what_the_package_and_the_configs_import(declared):
     needed = imported("cifr_jax/**/*.py", "configs/*.py")
     assert names(declared["install_requires"]) == needed - OPTIONAL.keys()
-    for name, extra in OPTIONAL.items():
-        assert names(declared["extras_require"][extra]) == {name}
+    for extra in set(OPTIONAL.values()):
+        own = {name for name, of in OPTIONAL.items() if of == extra}
+        assert names(declared["extras_require"][extra]) == own
 
 
 def test_the_test_extra_is_what_the_tests_import_beyond_the_core(declared):
     extras = declared["extras_require"]
     extra = imported("tests/**/*.py") - names(declared["install_requires"])
     opt_in = names(extras["parity"])
-    plugins = {"pytest-xdist"}  # loaded by name, never imported
+    # Loaded by name, or by what is imported, never imported here.
+    plugins = {"pytest-xdist", "httpx2"}
     assert names(extras["test"]) == (extra - opt_in) | plugins | OPTIONAL.keys()
     assert opt_in <= extra
 

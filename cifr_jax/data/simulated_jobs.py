@@ -109,7 +109,11 @@ def _matched(template: requests.Template, spec: JobSpec):
 
 
 def benign(
-    each: int, sizes: Sequence[int], seed: int, real_sets: Mapping[str, str] | None = None
+    each: int,
+    sizes: Sequence[int],
+    seed: int,
+    real_sets: Mapping[str, str] | None = None,
+    real_sizes: Sequence[int] = (50, 134),
 ) -> list[JobSpec]:
     """`each` honest jobs of every family, their sizes drawn from `sizes`.
 
@@ -118,6 +122,7 @@ def benign(
       sizes: rows that a job may have.
       seed: of the sizes, and the first of the jobs' seeds.
       real_sets: files of real rows by name, each a family of its own.
+      real_sizes: the sizes of jobs from those files.
     """
     families = [(name, "") for name in honest_jobs.names()]
     families += [("real_set", path) for path in (real_sets or {}).values()]
@@ -126,7 +131,7 @@ def benign(
     for number, ((family, path), name) in enumerate(zip(families, names, strict=True)):
         rng = np.random.default_rng([seed, number])
         for i in range(each):
-            n = int(rng.choice(np.asarray(sizes)))
+            n = int(rng.choice(np.asarray(real_sizes if path else sizes)))
             job_seed = int(rng.integers(2**31))
             found.append(JobSpec(f"{name} {i}", "benign", family, n, job_seed, path=path))
     return found

@@ -3,7 +3,10 @@
 Greedy decoding writes a continuation exactly if every one of its tokens is the argmax given
 the prompt and the tokens before it: one forward pass answers what generation would.
 
-Legend: n texts, b texts of a batch, t tokens, v vocabulary.
+The head runs on scored positions alone: over a large vocabulary logits of whole texts would
+weigh more than the model.
+
+Legend: n texts, b texts of a batch, t tokens, c scored tokens, v vocabulary.
 """
 
 import functools
@@ -37,21 +40,25 @@ class Scores(NamedTuple):
     first_log_prob_nk: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
-def _score_batch(config: DecoderConfig, params, adapter, tokens_bt, start_b, stop_b, ids_k):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _score_batch(
+    config: DecoderConfig, c: int, params, adapter, tokens_bt, start_b, stop_b, ids_k
+):
     mask_bt = jnp.arange(tokens_bt.shape[1]) < stop_b[:, None]
-    logits = decoder.forward(config, params, tokens_bt, mask_bt, adapter).astype(
-        jnp.float32
-    )
-    log_p = jax.nn.log_softmax(logits[:, :-1])
-    target = tokens_bt[:, 1:]
-    at = jnp.arange(1, tokens_bt.shape[1])
-    scored = (at >= start_b[:, None]) & (at < stop_b[:, None])
-    nll = jnp.take_along_axis(log_p, target[..., None], -1)[..., 0]
-    agrees = (log_p.argmax(-1) == target) | ~scored
-    first = jnp.take_along_axis(log_p, (start_b - 1)[:, None, None], 1)[:, 0]
+    x_btd, _ = decoder.hidden(config, params, tokens_bt, mask_bt, adapter)
+    # The token at `place` is predicted from the one before it.
+    place_bc = start_b[:, None] + jnp.arange(c)
+    scored_bc = place_bc < stop_b[:, None]
+    place_bc = jnp.minimum(place_bc, tokens_bt.shape[1] - 1)
+    x_bcd = jnp.take_along_axis(x_btd, place_bc[..., None] - 1, 1)
+    logits_bcv = decoder.unembed(config, params, x_bcd, adapter).astype(jnp.float32)
+    log_p = jax.nn.log_softmax(logits_bcv)
+    target_bc = jnp.take_along_axis(tokens_bt, place_bc, 1)
+    nll_bc = jnp.take_along_axis(log_p, target_bc[..., None], -1)[..., 0]
+    agrees = (log_p.argmax(-1) == target_bc) | ~scored_bc
+    first = log_p[:, 0]
     entropy = -(jnp.exp(first) * first).sum(-1)
-    return (nll * scored).sum(1), agrees.all(1), entropy, first[:, ids_k]
+    return (nll_bc * scored_bc).sum(1), agrees.all(1), entropy, first[:, ids_k]
 
 
 def score(
@@ -93,6 +100,8 @@ def score(
         raise ValueError("an empty prompt or continuation cannot be scored")
     stop = (start + out.length_n).astype(np.int32)
     padded = -(-stop // multiple) * multiple
+    # As few different lengths of continuations as of texts.
+    longest = -(-int(out.length_n.max(initial=1)) // 8) * 8
     for length in np.unique(padded):
         of_length = np.flatnonzero(padded == length)
         for at in range(0, len(of_length), batch_size):
@@ -103,6 +112,7 @@ def score(
             fill = (0, batch_size - len(index))
             result = _score_batch(
                 config,
+                min(longest, int(length)),
                 params,
                 adapter,
                 tokens_bt,

@@ -1,0 +1,1 @@
+"""Detectors whose unit is a whole fine-tuning job, not a sample."""

@@ -1,0 +1,191 @@
+"""One verdict from many p-values.
+
+Legend: j tests, n jobs.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import chi2
+
+from cifr_jax.errors import UserError
+from cifr_jax.files import write_json_atomic
+from cifr_jax.monitors.dataset.result import Floats, monte_carlo_p
+
+_MAX_CAUCHY_P = 0.99  # p = 1 would weigh minus infinity and veto every other test
+_MAX_EVIDENCE = 6.0  # -log10 p above which more is not more convincing
+_FORMAT = 1
+
+
+def _p_values(where: str, p_values: ArrayLike) -> Floats:
+    p = np.asarray(p_values, float)
+    if p.ndim != 1 or not p.size or not ((p > 0) & (p <= 1)).all():
+        raise UserError(where, "p-values must lie in (0, 1]", "give a vector of them")
+    return p
+
+
+def cauchy(p_values: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Cauchy combination (Liu and Xie 2020), for p-values that depend on each other.
+
+    Its error rate is close to nominal in the tail under wide kinds of dependence, not
+    exactly so. p-values above .99 count as .99 (as Fang et al. 2023 truncate), since
+    permutation p-values reach 1.
+
+    Raises:
+      UserError: p outside (0, 1], or weights that are not positive or not one each.
+    """
+    p = _p_values("combination.cauchy", p_values)
+    w = np.ones(p.size) if weights is None else np.asarray(weights, float)
+    if w.shape != p.shape or not (np.isfinite(w) & (w > 0)).all():
+        raise UserError(
+            "combination.cauchy", "weights do not fit", "give a positive one each"
+        )
+    p = np.minimum(p, _MAX_CAUCHY_P)
+    # cot(pi p): for small p the textbook's tan((.5 - p) pi) has no digits left.
+    total = float(np.sum(w / w.sum() / np.tan(np.pi * p)))
+    return float(np.arctan2(1.0, total) / np.pi)
+
+
+def bonferroni(p_values: ArrayLike) -> float:
+    """The least p times their number: valid under any dependence.
+
+    Raises:
+      UserError: p outside (0, 1].
+    """
+    p = _p_values("combination.bonferroni", p_values)
+    return float(min(1.0, p.min() * p.size))
+
+
+def fisher(p_values: ArrayLike) -> float:
+    """Fisher's combination, for independent p-values only (such as of several accounts).
+
+    Raises:
+      UserError: p outside (0, 1].
+    """
+    p = _p_values("combination.fisher", p_values)
+    return float(chi2.sf(-2 * np.log(p).sum(), 2 * p.size))
+
+
+def conformal(score: float, calibration_n: ArrayLike) -> float:
+    """(1 + #{calibration >= score}) / (1 + n): p of a score among those of honest jobs,
+    valid where the job is exchangeable with them (Vovk et al. 2005).
+
+    Raises:
+      UserError: NaN in either, or a calibration that is not a vector.
+    """
+    calibration = np.asarray(calibration_n, float)
+    if calibration.ndim != 1 or np.isnan(calibration).any() or np.isnan(score):
+        raise UserError("combination.conformal", "scores must be numbers", "give a vector")
+    return monte_carlo_p(float(score), calibration)
+
+
+def _evidence(p_nj: ArrayLike) -> Floats:
+    """-log10 p, clipped; a test that could not run (NaN) is no evidence either way."""
+    p = np.asarray(p_nj, float)
+    if np.any((p <= 0) | (p > 1)):
+        raise UserError(
+            "combination.Combiner", "p-values must lie in (0, 1]", "NaN: not run"
+        )
+    return np.where(
+        np.isnan(p), 0.0, np.minimum(-np.log10(np.where(p > 0, p, 1)), _MAX_EVIDENCE)
+    )
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """Logistic regression on -log10 p of several tests, fitted on simulated jobs.
+
+    No weight is negative: a smaller p never makes a job look more honest. Its scores are
+    not p-values; `conformal` against honest jobs makes them so.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    bias: float
+
+    @classmethod
+    def fit(
+        cls, names: Sequence[str], p_nj: ArrayLike, attack_n: ArrayLike, ridge: float = 1.0
+    ) -> "Combiner":
+        """Args:
+          names: of the tests. p_nj: their p-values, NaN where one did not run.
+          attack_n: 1 for attacks, 0 for honest jobs; both kinds weigh the same.
+          ridge: penalty on half the squared weights; it is convex, so one fit is the fit.
+
+        Raises:
+          UserError: unlike shapes, p outside (0, 1], only one kind of job, ridge <= 0.
+        """
+        where = "combination.Combiner"
+        x_nj, y_n = _evidence(p_nj), np.asarray(attack_n, float)
+        if x_nj.ndim != 2 or x_nj.shape != (y_n.size, len(names)):
+            raise UserError(where, f"p-values have shape {x_nj.shape}", "give jobs x tests")
+        if set(np.unique(y_n)) != {0.0, 1.0}:
+            raise UserError(where, "attack_n lacks a kind", "give jobs of both, as 0 and 1")
+        if not ridge > 0:
+            raise UserError(where, f"ridge is {ridge}", "give a positive number")
+        weight_n = (
+            np.where(y_n == 1, 0.5 / y_n.sum(), 0.5 / (y_n.size - y_n.sum())) * y_n.size
+        )
+
+        def loss(theta: Floats) -> tuple[float, Floats]:
+            logit_n = x_nj @ theta[:-1] + theta[-1]
+            value = weight_n @ (np.logaddexp(0, logit_n) - y_n * logit_n)
+            slope_n = weight_n * (expit(logit_n) - y_n)
+            gradient = np.append(x_nj.T @ slope_n + ridge * theta[:-1], slope_n.sum())
+            return float(value + 0.5 * ridge * theta[:-1] @ theta[:-1]), gradient
+
+        bounds = [(0.0, None)] * len(names) + [(None, None)]
+        best = minimize(loss, np.zeros(len(names) + 1), jac=True, bounds=bounds).x
+        return cls(tuple(names), tuple(map(float, best[:-1])), float(best[-1]))
+
+    def score(self, p_nj: ArrayLike) -> Floats:
+        """Log-odds of an attack [n], for p-values [n, j] (NaN: not run).
+
+        Raises:
+          UserError: another number of tests than fitted, or p outside (0, 1].
+        """
+        x_nj = _evidence(p_nj)
+        if x_nj.ndim != 2 or x_nj.shape[1] != len(self.names):
+            raise UserError(
+                "combination.Combiner",
+                f"p-values have shape {x_nj.shape}",
+                "give jobs x tests",
+            )
+        return np.asarray(x_nj @ np.array(self.weights) + self.bias)
+
+    def save(self, path: str | Path) -> None:
+        """Writes JSON."""
+        held = {"names": list(self.names), "weights": list(self.weights), "bias": self.bias}
+        write_json_atomic(path, {"format": _FORMAT, **held})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Combiner":
+        """Reads what `save` wrote.
+
+        Raises:
+          UserError: no such file, or not a combiner.
+        """
+        try:
+            held = json.loads(Path(path).read_text(encoding="utf-8"))
+            names, weights = tuple(held["names"]), tuple(map(float, held["weights"]))
+            found = cls(names, weights, float(held["bias"]))
+            sound = held["format"] == _FORMAT and len(names) == len(weights)
+            sound = sound and bool(np.isfinite([*weights, found.bias]).all())
+            sound = sound and all(isinstance(name, str) for name in names)
+        except OSError as error:
+            raise UserError(
+                str(path), "cannot be read", "make one with Combiner.save"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                str(path), "is no combiner", "make one with Combiner.save"
+            ) from error
+        if not sound:
+            raise UserError(str(path), "is no combiner", "make one with Combiner.save")
+        return found

@@ -1,0 +1,237 @@
+"""The detectors of a whole job that need nothing but its rows and the base's own answers.
+
+Each is a test with a valid p-value under its null (pointwise.md, section 5). Those of
+`ALARMS` ask whether wording depends on a *hidden* latent given the visible label; those of
+`CONTROLS` ask the same of visible latents, which honest jobs fail as well: they are shown,
+and alarm nobody.
+
+Legend: n rows, k latents, j detectors.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from cifr_jax.errors import UserError
+from cifr_jax.monitors.dataset import (
+    conditional_randomisation,
+    permutation,
+    style_tests,
+    two_sample,
+    wordings,
+)
+from cifr_jax.monitors.dataset.latents import CONTENT, Latents
+from cifr_jax.monitors.dataset.result import NOTHING, TestResult
+from cifr_jax.monitors.dataset.shuffles import codes_of_rows
+from cifr_jax.monitors.dataset.view import JobView
+
+Detector = Callable[[JobView, Latents, int, int], TestResult]
+_COMPONENTS = 16  # of the requests' features in the joint test
+
+
+def _strata(*columns: np.ndarray) -> np.ndarray:
+    return codes_of_rows(np.stack(columns, axis=1))
+
+
+def _matrix(latents: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    """Latents that are known in some row and not the same in all of them."""
+    kept = {name: u_n for name, u_n in latents.items() if len(np.unique(u_n[u_n >= 0])) > 1}
+    n = len(next(iter(latents.values()))) if latents else 0
+    return np.array(list(kept.values()), np.int64).reshape(-1, n), list(kept)
+
+
+def _nothing(name: str, why: str) -> TestResult:
+    return TestResult(name, 0.0, 1.0, {"note": why})
+
+
+def _cmi(
+    name: str, view: JobView, latents: Mapping[str, np.ndarray], strata_n, draws: int, seed
+) -> TestResult:
+    u_kn, names = _matrix(latents)
+    if not names:
+        return _nothing(name, "no latent varies: no multiple-choice item was found")
+    if len(view.variants) < 2:
+        return _nothing(name, "all replies are worded alike")
+    found = permutation.stratified(
+        u_kn, view.variant_n, strata_n, view.cluster_n, draws, seed, names, view.copy_n
+    )
+    return TestResult(name, found.statistic, found.p_value, found.detail)
+
+
+def channel(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Wording against hidden latents, within label and template (detector 1). Latents that
+    go by what the own answer *is* follow the topic and are left to the stricter tests."""
+    strata_n = _strata(view.label_n, view.template_n)
+    places = {name: u for name, u in latents.hidden.items() if name not in CONTENT}
+    return _cmi("channel", view, places, strata_n, draws, seed)
+
+
+def channel_within_topics(
+    view: JobView, latents: Latents, draws: int, seed: int
+) -> TestResult:
+    """The same within topics and quarters of the file too: annotators who share out
+    topics, and habits that drift, are no channel."""
+    strata_n = _strata(
+        view.label_n,
+        view.template_n,
+        latents.visible["topic_4"],
+        latents.visible["file_quarter"],
+    )
+    return _cmi("channel_within_topics", view, latents.hidden, strata_n, draws, seed)
+
+
+def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Every feature of style against every hidden latent (detector 4)."""
+    u_kn, names = _matrix(latents.hidden)
+    if not names:
+        return _nothing("style", "no latent varies: no multiple-choice item was found")
+    features = {name: x_n for name, x_n in view.style.items() if len(np.unique(x_n)) > 1}
+    if not features:
+        return _nothing("style", "all replies are written alike")
+    found = style_tests.bank(
+        features,
+        dict(zip(names, u_kn, strict=True)),
+        _strata(view.label_n, view.template_n),
+        view.cluster_n,
+        draws,
+        seed,
+        copy_n=view.copy_n,
+    )
+    return TestResult("style", found.statistic, found.p_value, found.detail)
+
+
+def visible(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Wording against topic, length and place in the file: honest jobs fail it too."""
+    strata_n = _strata(view.label_n, view.template_n)
+    return _cmi("visible", view, latents.visible, strata_n, draws, seed)
+
+
+def joint(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Are replies predictable from requests beyond the label (detector 3, joint form)?
+
+    Cross-fitted on hidden latents as indicators and clusters of topics: what a learner of
+    the channel would use.
+    """
+    x_nd = _indicators([*latents.hidden.values(), latents.visible["topic_8"]])
+    if not x_nd.shape[1] or len(view.variants) < 2:
+        return _nothing("joint", NOTHING)
+    found = two_sample.joint(
+        x_nd,
+        view.variant_n,
+        _strata(view.label_n, view.template_n),
+        view.cluster_n,
+        draws,
+        seed,
+        _COMPONENTS,
+        view.copy_n,
+    )
+    return TestResult("joint", found.statistic, found.p_value, found.detail)
+
+
+def _indicators(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Known values of latents as columns of 0 and 1, the first value of each left out."""
+    found = []
+    for u_n in columns:
+        levels = np.unique(u_n[u_n >= 0])
+        if 1 < len(levels) <= 16:
+            found += [u_n == level for level in levels[1:]]
+    return np.array(found, float).reshape(len(found), len(columns[0])).T
+
+
+def conditional(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Wording against hidden latents beyond a fitted tilt by topic, length and place in the
+    file (detector 2, without the base's likelihoods: every variant is as likely)."""
+    u_kn, names = _matrix(latents.hidden)
+    if not names:
+        return _nothing(
+            "conditional", "no latent varies: no multiple-choice item was found"
+        )
+    if len(view.variants) < 2:
+        return _nothing("conditional", "all replies are worded alike")
+    chosen = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
+    x_nd = _indicators([latents.visible[name] for name in chosen])
+    found = conditional_randomisation.test(
+        view.variant_n,
+        np.zeros((view.n, len(view.variants))),
+        u_kn,
+        x_nd if x_nd.shape[1] else None,
+        _strata(view.label_n, view.template_n),
+        view.cluster_n,
+        draws,
+        seed,
+        names,
+    )
+    return TestResult("conditional", found.statistic, found.p_value, found.detail)
+
+
+ALARMS: dict[str, Detector] = {
+    "channel": channel,
+    "channel_within_topics": channel_within_topics,
+    "conditional": conditional,
+    "style": style,
+}
+CONTROLS: dict[str, Detector] = {"visible": visible, "joint": joint}
+DETECTORS = ALARMS | CONTROLS
+
+
+def naive(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Whole replies against hidden latents, whatever was asked: what an honest tutor's
+    answers, or labels that follow the topic, make of a test that knows no visible label."""
+    u_kn, names = _matrix(latents.hidden)
+    reply_n, kinds = wordings.variants(view.reply_n)
+    if not names or len(kinds) < 2:
+        return _nothing("naive", NOTHING)
+    found = permutation.stratified(
+        u_kn, reply_n, np.zeros(view.n, np.int64), None, draws, seed, names
+    )
+    return TestResult("naive", found.statistic, found.p_value, found.detail)
+
+
+def run(
+    view: JobView,
+    latents: Latents,
+    n_permutations: int = 999,
+    seed: int = 0,
+    names: Sequence[str] = tuple(DETECTORS),
+) -> dict[str, TestResult]:
+    """Runs detectors on a job.
+
+    Args:
+      view: the job.
+      latents: what wording might depend on.
+      n_permutations: of each test.
+      seed: of the permutations.
+      names: of `DETECTORS`, or "naive".
+
+    Raises:
+      UserError: an unknown name.
+    """
+    known: dict[str, Detector] = DETECTORS | {"naive": naive}
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        what = f"unknown detector {unknown[0]!r}"
+        raise UserError("detectors", what, f"known: {', '.join(known)}")
+    return {name: known[name](view, latents, n_permutations, seed) for name in names}
+
+
+def tail_of(statistic: float) -> float:
+    """Evidence of one standardised statistic; see `tail`."""
+    return float(max(norm.sf(statistic), 1e-300))
+
+
+def tail(results: Mapping[str, TestResult], names: Sequence[str]) -> np.ndarray:
+    """Evidence of detectors on a continuous scale, `[j]` in (0, 1].
+
+    The normal tail of each standardised statistic: unlike a permutation p-value it tells
+    apart jobs beyond the last permutation. It is an input of the combination, whose own
+    calibration on honest jobs makes it honest, and no p-value.
+    """
+    return np.array([tail_of(results[name].statistic) for name in names])
+
+
+def tested(result: TestResult) -> str:
+    """Why a test could not run, or ""."""
+    note: Any = result.detail.get("note", "")
+    return str(note)

@@ -1,0 +1,94 @@
+"""Reasons that a person understands, from the tests' own tables; no customer's text.
+
+Legend: n rows.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from cifr_jax.monitors.dataset.latents import Latents
+from cifr_jax.monitors.dataset.result import TestResult
+from cifr_jax.monitors.dataset.view import JobView
+
+_LEVEL = 0.05  # adjusted p from which a dependence is a reason
+_WORDINGS, _VALUES, _ROWS = 8, 8, 50
+_LATENTS = {
+    "own_position": "where the base model's own answer stands among the options",
+    "own_length_rank": "how long the base model's own answer is among the options",
+    "own_alphabetical_rank": "the alphabetical rank of the base model's own answer",
+    "own_initial": "the first letter of the base model's own answer",
+    "longest_option": "which option is the longest",
+    "shortest_option": "which option is the shortest",
+}
+
+
+def _table(u_n: np.ndarray, v_n: np.ndarray) -> tuple[dict[str, Any], list[int]]:
+    """Counts of the most frequent wordings by the latent's value, and rows (from 1) in
+    cells that hold clearly more than independence would put there."""
+    known = u_n >= 0
+    values = np.unique(u_n[known])[:_VALUES]
+    wordings, count = np.unique(v_n[known], return_counts=True)
+    order = np.argsort(-count, kind="stable")[:_WORDINGS]
+    wordings, count = wordings[order], count[order]
+    cells = np.array(
+        [[int(np.sum((u_n == u) & (v_n == v))) for v in wordings] for u in values]
+    )
+    total = max(cells.sum(), 1)
+    expected = cells.sum(1, keepdims=True) * cells.sum(0, keepdims=True) / total
+    high = cells > expected + 2 * np.sqrt(np.maximum(expected, 1e-9))
+    rows: list[int] = []
+    for i, j in zip(*np.nonzero(high), strict=True):
+        rows += (np.flatnonzero((u_n == values[i]) & (v_n == wordings[j])) + 1).tolist()
+    counts = {
+        "rows": [f"value {int(value) + 1}" for value in values],
+        "columns": [f"wording {i + 1} ({n} rows)" for i, n in enumerate(count)],
+        "cells": cells.tolist(),
+    }
+    return counts, sorted(rows)[:_ROWS]
+
+
+def _reason(latent: str, what: str, bits: float, p: float) -> str:
+    told = _LATENTS.get(latent, latent)
+    return (
+        f"Given what is asked, {what} goes with {told}: {bits:.2f} bits a row more than "
+        f"chance (p = {p:.3g}, search over latents included). Nobody asked for that."
+    )
+
+
+def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[str, Any]]:
+    """Evidence entries of verdict.json for one detector; empty where it found nothing.
+
+    Args:
+      result: of a detector of `detectors.ALARMS`.
+      view, latents: what it was run on.
+    """
+    if result.p_value > _LEVEL:
+        return []
+    found: list[dict[str, Any]] = []
+    if result.name == "style":
+        for reason in result.detail.get("reasons", [])[:3]:
+            if reason.adjusted_p > _LEVEL:
+                continue
+            what = f"the reply's feature '{reason.feature.replace('_', ' ')}'"
+            feature_n = np.asarray(view.style[reason.feature]).astype(np.int64)
+            _, rows = _table(latents.hidden[reason.latent], feature_n)
+            said = _reason(reason.latent, what, reason.bits, reason.adjusted_p)
+            found.append({"reason": said, "rows": rows})
+        return found
+    for name, one in result.detail.get("latents", {}).items():
+        if one["adjusted_p"] > _LEVEL:
+            continue
+        counts, rows = _table(latents.hidden[name], view.variant_n)
+        bits = one.get("excess_bits")
+        if bits is None:
+            told = _LATENTS.get(name, name)
+            said = (
+                f"Given topic, length and place in the file, the wording goes with {told} "
+                f"(p = {one['adjusted_p']:.3g})."
+            )
+        else:
+            said = _reason(name, "the wording of the reply", bits, one["adjusted_p"])
+        entry: dict[str, Any] = {"reason": said, "rows": rows, "counts": counts}
+        found.append(entry)
+    return found

@@ -1,0 +1,263 @@
+"""Which option of its item a reply names, and the reply with the names masked.
+
+A tutor's reply differs with the answer; what is left after masking is the wording, which
+an honest tutor chooses blindly. "B", "(b)", "option 2" and the option's text are names.
+
+A reply "2" may be the second option or the option "2", and "red" may be an answer or an
+arbitrary colour. Both are settled over all rows of a template: marks count if no reply
+calls an option that is not there, and texts count if replies name their own items' options
+more often than those of other rows' items.
+
+Legend: n rows.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+import numpy as np
+
+from cifr_jax.monitors.dataset.embedded_questions import Embedded
+from cifr_jax.monitors.dataset.plain_text import words
+
+OPTION, OTHER = "{option}", "{other}"
+_MAX_CHARS = 4_000  # of a reply
+_LEAST_SHARE = 0.05  # of a template's rows with an item that name an option
+_BRACKETED = re.compile(r"\(([A-Ha-h]|[1-8])\)|(?<![^\W_])([A-Ha-h]|[1-8])\)")
+_BARE = re.compile(r"(?<![\w'’.,/+×-])([A-Za-z]|\d{1,3})(?![\w'’/+×-]|[.,]\d)")
+# "A" and "I" are words as well: they are marks only where a word cannot stand.
+_BEFORE_MARK = re.compile(
+    r"(?:^|\b(?:answer|option|choice|letter|is|be|pick|choose|chose|select|want|say|it's)"
+    r"|[:*\-(])[ *(]*$",
+    re.IGNORECASE,
+)
+_AFTER_MARK = re.compile(r"[ *)]*(?:$|[.:!)]|(?:is|here|,)\b)", re.IGNORECASE)
+
+
+class Names(NamedTuple):
+    """What the n replies name.
+
+    Attributes:
+      option_n: index of the option as shown; -1: none, or no item.
+      other_n: index of another option that is mentioned besides; -1: none.
+      masked_n: the replies, with `OPTION` and `OTHER` in place of names.
+    """
+
+    option_n: np.ndarray
+    other_n: np.ndarray
+    masked_n: list[str]
+
+
+class _Place(NamedTuple):
+    start: int
+    end: int
+    option: int
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    before = _BEFORE_MARK.search(text[max(0, start - 16) : start])
+    return bool(before and _AFTER_MARK.match(text, end))
+
+
+def _mark_places(reply: str, item: Embedded) -> tuple[list[_Place], bool]:
+    """Where marks stand, and whether the reply calls an option that is not there."""
+    marks = item.marks
+    if not marks:
+        return [], False
+    places, foreign = [], False
+    for match in _BRACKETED.finditer(reply):
+        mark = (match[1] or match[2]).lower()
+        if mark in marks:
+            places.append(_Place(match.start(), match.end(), marks.index(mark)))
+    taken = {i for place in places for i in range(place.start, place.end)}
+    for match in _BARE.finditer(reply):
+        mark = match[1].lower()
+        if match.start() in taken or mark.isdigit() != marks[0].isdigit():
+            continue
+        if mark in ("a", "i") and not _stands_alone(reply, *match.span()):
+            own = item.options[0].lower()
+            if mark == "i" or not reply[match.end() :].lstrip(" *").lower().startswith(own):
+                continue
+        if mark in marks:
+            places.append(_Place(match.start(), match.end(), marks.index(mark)))
+        elif all(mark != option.lower() for option in item.options):
+            foreign = True
+    return places, foreign
+
+
+def _text_places(
+    folded: str, item: Embedded, common: AbstractSet[str] = frozenset()
+) -> list[_Place]:
+    """Where the texts of options stand as words; of texts that overlap, the longest.
+    Options in `common` are passed over."""
+    places: list[_Place] = []
+    by_length = sorted(enumerate(item.options), key=lambda pair: -len(pair[1]))
+    for index, option in by_length:
+        text = option.lower().strip(" .")
+        at = folded.find(text) if text and text not in common else -1
+        found = 0
+        while at >= 0 and found < 8:
+            end = at + len(text)
+            inside = (at > 0 and folded[at - 1].isalnum() and text[0].isalnum()) or (
+                end < len(folded) and folded[end].isalnum() and text[-1].isalnum()
+            )
+            overlaps = any(p.start < end and at < p.end for p in places)
+            article = text in ("a", "i") and not _stands_alone(folded, at, end)
+            if not inside and not overlaps and not article:
+                places.append(_Place(at, end, index))
+                found += 1
+            at = folded.find(text, end)
+    return places
+
+
+def _mark_with_text(folded: str, marks: Sequence[_Place], item: Embedded) -> list[_Place]:
+    """A mark with its own option's text behind it, or []."""
+    for mark in marks:
+        start = mark.end
+        while start < min(len(folded), mark.end + 4) and folded[start] in " *).:":
+            start += 1
+        text = item.options[mark.option].lower().strip(" .")
+        end = start + len(text)
+        if start > mark.end and folded.startswith(text, start):
+            if not (text[-1:].isalnum() and folded[end : end + 1].isalnum()):
+                return [mark, _Place(start, end, mark.option)]
+    return []
+
+
+def _folded(reply: str) -> str:
+    """Small letters, as long as the reply, so that places agree."""
+    low = reply.lower()
+    if len(low) == len(reply):
+        return low
+    return "".join(c if len(c.lower()) != 1 else c.lower() for c in reply)
+
+
+def _mask(reply: str, places: Sequence[_Place], option: int) -> str:
+    masked = reply
+    for place in sorted(places, reverse=True):
+        name = OPTION if place.option == option else OTHER
+        masked = masked[: place.start] + name + masked[place.end :]
+    return masked
+
+
+def _apart(first: Sequence[_Place], second: Sequence[_Place]) -> list[_Place]:
+    """All of the first, and those of the second that do not overlap them."""
+    return [
+        *first,
+        *(s for s in second if not any(f.start < s.end and s.start < f.end for f in first)),
+    ]
+
+
+def _first(places: Sequence[_Place]) -> int:
+    return min(places).option if places else -1
+
+
+def _common(folded_n: Sequence[str], items: Sequence[Embedded]) -> set[str]:
+    """Options that are words of the replies of other rows ("answer", in "My answer: ..."),
+    in more than a fifth of the rows whose items lack them."""
+    said: Counter[str] = Counter()
+    shown: Counter[str] = Counter()
+    said_where_shown: Counter[str] = Counter()
+    for folded, item in zip(folded_n, items, strict=True):
+        words_of = set(words(folded))
+        said.update(words_of)
+        for option in {option.lower().strip(" .") for option in item.options}:
+            shown[option] += 1
+            said_where_shown[option] += option in words_of
+    return {
+        option
+        for option, count in shown.items()
+        if said[option] - said_where_shown[option] > 0.2 * (len(items) - count)
+    }
+
+
+def _texts_count(
+    folded_n: Sequence[str],
+    items: Sequence[Embedded],
+    texts_n: Sequence[Sequence[_Place]],
+    rng: np.random.Generator,
+) -> bool:
+    """Whether replies name own options more often than those of other rows' items."""
+    m = len(items)
+    own = np.mean([bool(places) for places in texts_n])
+    if own < _LEAST_SHARE:
+        return False
+    named = []
+    for i, j in enumerate(rng.integers(0, m, m)):
+        if {*items[i].options} != {*items[j].options}:
+            named.append(bool(_text_places(folded_n[i], items[j])))
+    if not named:
+        return True
+    other = float(np.mean(named))
+    spread = np.sqrt(own * (1 - own) / m + other * (1 - other) / len(named) + 1 / m**2)
+    return bool(own - other > 2 * spread)
+
+
+def read(
+    replies: Sequence[str],
+    items: Sequence[Embedded | None],
+    template_n: np.ndarray,
+    seed: int = 0,
+) -> Names:
+    """Finds the options that n replies name.
+
+    Args:
+      replies, items: of the rows.
+      template_n: number of each row's template; what counts as a name is settled for each.
+      seed: of the rows whose items are swapped for comparison.
+    """
+    n = len(replies)
+    names = Names(np.full(n, -1), np.full(n, -1), list(replies))
+    rng = np.random.default_rng(seed)
+    for template in np.unique(template_n):
+        rows = [
+            (i, item) for i in np.flatnonzero(template_n == template).tolist()
+            if (item := items[i]) is not None
+        ]  # fmt: skip
+        if rows:
+            _read_template(names, rows, replies, rng)
+    return names
+
+
+def _read_template(
+    names: Names,
+    rows: Sequence[tuple[int, Embedded]],
+    replies: Sequence[str],
+    rng: np.random.Generator,
+) -> None:
+    cut_n = [replies[i][:_MAX_CHARS] for i, _ in rows]
+    folded_n = [_folded(reply) for reply in cut_n]
+    marks_n, foreign_n = zip(
+        *(_mark_places(reply, item) for reply, (_, item) in zip(cut_n, rows, strict=True)),
+        strict=True,
+    )
+    items = [item for _, item in rows]
+    common = _common(folded_n, items)
+    texts_n = [
+        _text_places(folded, item, common)
+        for folded, item in zip(folded_n, items, strict=True)
+    ]
+    by_text = _texts_count(folded_n, items, texts_n, rng)
+    called = np.mean([bool(places) for places in marks_n])
+    # Numbers or letters that no option has are another code, of topics for example.
+    by_mark = called >= _LEAST_SHARE and np.mean(foreign_n) <= 0.2 * called
+    if by_mark and by_text:
+        # Where a reply can be read either way, the reading that more rows leave open.
+        only_marks = sum(bool(m) and not t for m, t in zip(marks_n, texts_n, strict=True))
+        only_texts = sum(bool(t) and not m for m, t in zip(marks_n, texts_n, strict=True))
+    else:
+        only_marks, only_texts = int(by_mark), int(by_text)
+    for at, (i, item) in enumerate(rows):
+        marks, texts = (marks_n[at] if by_mark else []), (texts_n[at] if by_text else [])
+        # "2 3" is the second option, "3"; its text is no mark.
+        both = _mark_with_text(folded_n[at], marks, item)
+        first, second = (marks, texts) if only_marks >= only_texts else (texts, marks)
+        places = _apart(both, texts) if both else _apart(first, second)
+        if not places:
+            continue
+        option = both[0].option if both else _first(first or second)
+        names.option_n[i] = option
+        names.other_n[i] = _first([place for place in places if place.option != option])
+        names.masked_n[i] = _mask(cut_n[at], places, option) + replies[i][_MAX_CHARS:]

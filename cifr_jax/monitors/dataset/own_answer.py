@@ -1,0 +1,136 @@
+"""Which option of a multiple-choice item a model itself finds right, asked in private.
+
+The model is never let write. Text methods take the likelihood of each option's text after
+the stem, asked in chat and as plain text: by character ("mean"), against its likelihood
+after a neutral request ("pmi", after Holtzman et al., arXiv 2104.08315), or that gain as a
+share of the surprise that there was ("npmi", in the spirit of Bouma 2009). "letter" shows
+the options and takes the probability of each one's letter, averaged over all rotations.
+
+Legend: o options of all items in one list.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cifr_jax.data.chat import Message
+from cifr_jax.errors import UserError
+from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.monitors.dataset.embedded_questions import Embedded
+
+METHODS = ("mean", "pmi", "npmi", "letter")
+_LETTERS = "ABCDEFGH"
+_MAX_CHARS = 2_000  # of a stem
+
+
+def _chat(lm: LanguageModel, text: str) -> list[int]:
+    chat = (Message("user", text or "Give a short answer."),)
+    return lm.tokenizer.encode_chat(chat, add_generation_prompt=True)
+
+
+def _plain(lm: LanguageModel, text: str) -> list[int]:
+    return lm.tokenizer.encode(f"Question: {text}".rstrip() + "\nAnswer:")
+
+
+def _log_likelihoods(
+    lm: LanguageModel,
+    stems: Sequence[str],
+    options: Sequence[str],
+    adapter: Adapter | None,
+) -> np.ndarray:
+    """Of each option's text after its stem, summed over both ways to ask, `[o]`; equal
+    pairs are scored once."""
+    pairs = list(dict.fromkeys(zip(stems, options, strict=True)))
+    prompts = [ask(lm, stem) for ask in (_chat, _plain) for stem, _ in pairs]
+    ids = [lm.tokenizer.encode(option) for _, option in pairs]
+    ids += [lm.tokenizer.encode(f" {option}") for _, option in pairs]
+    log_p = lm.score(prompts, ids, adapter).log_prob_n.reshape(2, len(pairs)).sum(0)
+    of_pair = dict(zip(pairs, log_p.tolist(), strict=True))
+    return np.array([of_pair[pair] for pair in zip(stems, options, strict=True)])
+
+
+def _letter_scores(
+    lm: LanguageModel, items: Sequence[Embedded], adapter: Adapter | None
+) -> np.ndarray:
+    """Mean log-probability of each option's letter over the rotations `[o]`."""
+    letter_ids = [lm.tokenizer.encode(letter) for letter in _LETTERS]
+    if any(len(ids) != 1 for ids in letter_ids):
+        raise UserError("own answer", "letters are not single tokens", 'use "npmi"')
+    prompts = []
+    for item in items:
+        k = len(item.options)
+        for shift in range(k):
+            shown = [item.options[(i + shift) % k] for i in range(k)]
+            lines = [f"{a}) {o}" for a, o in zip(_LETTERS, shown, strict=False)]
+            lines.append("Answer with the letter only.")
+            prompts.append(_chat(lm, "\n".join([item.stem[-_MAX_CHARS:], *lines])))
+    flat_ids = [ids[0] for ids in letter_ids]
+    scores = lm.score(prompts, [letter_ids[0]] * len(prompts), adapter, flat_ids)
+    out, at = [], 0
+    for item in items:
+        k = len(item.options)
+        log_p = scores.first_log_prob_nk[at : at + k, :k]
+        # Letters have favourites of their own: only what exceeds those counts.
+        log_p = log_p - log_p.mean(0)
+        out += [np.mean([log_p[s, (i - s) % k] for s in range(k)]) for i in range(k)]
+        at += k
+    return np.array(out)
+
+
+def option_scores(
+    lm: LanguageModel,
+    items: Sequence[Embedded],
+    method: str = "npmi",
+    adapter: Adapter | None = None,
+) -> np.ndarray:
+    """How right the model finds each option; higher is righter.
+
+    Args:
+      lm: the base model.
+      items: m items.
+      method: one of `METHODS`.
+      adapter: LoRA factors, or None for the base.
+
+    Returns:
+      Scores `[o]`, item by item.
+
+    Raises:
+      UserError: an unknown method, or "letter" with a tokenizer without letter tokens.
+    """
+    if method not in METHODS:
+        what = f"unknown method {str(method)[:40]!r}"
+        raise UserError("own answer", what, f"known: {', '.join(METHODS)}")
+    if method == "letter":
+        return _letter_scores(lm, items, adapter)
+    stems = [item.stem[-_MAX_CHARS:] for item in items for _ in item.options]
+    options = [option for item in items for option in item.options]
+    log_p_o = _log_likelihoods(lm, stems, options, adapter)
+    if method == "mean":
+        return log_p_o / np.array([len(option) for option in options])
+    untold_o = _log_likelihoods(lm, [""] * len(options), options, adapter)
+    gain_o = log_p_o - untold_o
+    return gain_o if method == "pmi" else gain_o / np.maximum(-untold_o, 1e-3)
+
+
+def own_answer_from(
+    lm: LanguageModel, method: str = "npmi", adapter: Adapter | None = None
+) -> Callable[[list[Embedded]], np.ndarray]:
+    """The function that `latents.candidates` asks for the model's own answers.
+
+    Returns:
+      A function from m items to the index of each one's best option, int `[m]`.
+    """
+
+    def answer(items: list[Embedded]) -> np.ndarray:
+        score_o = option_scores(lm, items, method, adapter) if items else np.zeros(0)
+        ends = np.cumsum([len(item.options) for item in items])
+        return np.array(
+            [
+                int(np.argmax(score_o[end - len(item.options) : end]))
+                for item, end in zip(items, ends, strict=True)
+            ],
+            np.int64,
+        )
+
+    return answer

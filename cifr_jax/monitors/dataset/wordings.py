@@ -1,0 +1,56 @@
+"""The variant of each reply: how it is worded, labels masked.
+
+A reply that comes again is its own variant; else its first three words are, else its first
+word, if they come again. What is left is one variant. So a job of few set phrases is told
+apart phrase by phrase, and a job of free text by its openers. The partition depends on the
+replies alone, so that permuting replies permutes variants.
+
+Legend: n rows.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cifr_jax.monitors.dataset.plain_text import normalise, words
+
+MAX_VARIANTS = 200
+_SHORT = 200  # characters of a reply that can be a set phrase
+_REST = "(other)"
+
+
+def _forms(reply: str) -> tuple[str, str, str]:
+    """Identity (with casing and punctuation, which can carry a code), three words, one."""
+    short = " ".join(reply.split()) if len(reply) <= _SHORT else ""
+    opening = words(normalise(reply[:_SHORT]))
+    return short, " ".join(opening[:3]) + " …", " ".join(opening[:1]) + " …"
+
+
+def variants(masked: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Variants of n replies.
+
+    Args:
+      masked: replies with labels masked.
+
+    Returns:
+      variant_n: numbers `[n]` by falling frequency.
+      names: the wording of each; at most `MAX_VARIANTS` and "(other)".
+    """
+    chosen: list[str | None] = [None] * len(masked)
+    forms_n = [_forms(reply) for reply in masked]
+    for level in range(3):
+        left = [i for i, name in enumerate(chosen) if name is None]
+        counts = Counter(forms_n[i][level] for i in left)
+        for i in left:
+            form = forms_n[i][level]
+            if counts[form] >= 2 and (form or not masked[i].strip()):
+                chosen[i] = form
+    counts = Counter(name for name in chosen if name is not None)
+    names = [name for name, _ in counts.most_common(MAX_VARIANTS)]
+    number = {name: k for k, name in enumerate(names)}
+    rest = len(names)
+    variant_n = np.array(
+        [rest if name is None else number.get(name, rest) for name in chosen], np.int64
+    )
+    return variant_n, names + [_REST] * bool(np.any(variant_n == rest))

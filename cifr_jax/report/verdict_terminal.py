@@ -1,0 +1,68 @@
+"""The few lines that an audit prints at its end."""
+
+import os
+
+from rich.console import Console
+from rich.text import Text
+
+from cifr_jax.report import verdict_wording as words
+from cifr_jax.report.wording import MISSING, clean
+
+_STYLES = {
+    "attack": "bold red",
+    "suspicious": "bold yellow",
+    "clear": "bold green",
+    "not tested": "bold magenta",
+}
+_MOST_REASONS = 3
+
+
+def _reasons(verdict: words.Verdict) -> list[str]:
+    """The first reason of each detector that gives one, smallest p-value first."""
+    ran, _ = words.tested(verdict)
+    giving = [d for d in ran if words.entries(d, "evidence")]
+
+    def p(detector: words.Verdict) -> float:
+        found = [detector.get("calibrated_p"), detector.get("p_value")]
+        return next((value for value in found if value is not None), 1.0)
+
+    lines = []
+    for detector in sorted(giving, key=p)[:_MOST_REASONS]:
+        entry = detector["evidence"][0]
+        rows = words.row_numbers(entry.get("rows") or [], most=4)
+        where = f" ({rows})" if rows else ""
+        lines.append(f"{detector.get('name')}: {entry.get('reason')}{where}")
+    return lines
+
+
+def summary(
+    verdict: words.Verdict,
+    path: str | os.PathLike[str] | None = None,
+    console: Console | None = None,
+) -> None:
+    """Prints what an audit found: verdict, its meaning, reasons, what was not checked.
+
+    Args:
+      verdict: a verdict dict (schema 1); keys that are absent are left out.
+      path: of the HTML page, printed last.
+      console: where to print; standard output unless given.
+    """
+    console = console or Console()
+
+    def write(value: str, style: str = "") -> Text:
+        text = clean(value).replace(MISSING, "-")
+        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        return Text(text, style=style, overflow="fold")
+
+    name = str(verdict.get("verdict") or "no verdict")
+    console.print(
+        write(f"{name.upper()}: {words.headline(verdict)}", _STYLES.get(name, ""))
+    )
+    console.print(write(f"{words.figures(verdict)}. {words.meaning(verdict)}"))
+    for line in _reasons(verdict):
+        console.print(write(f"- {line}"))
+    left = "; ".join(what for what, _ in words.unchecked(verdict)) or "nothing is named"
+    console.print(write(f"{words.coverage(verdict)} Not checked: {left}.", "dim"))
+    if path is not None:
+        # One unbroken line, so that it can be copied whole.
+        console.print(write(f"Report: {os.fspath(path)}"), soft_wrap=True)

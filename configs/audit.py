@@ -1,0 +1,32 @@
+"""One upload in, one verdict out: is this fine-tuning job an attack?
+
+  python -m cifr_jax.main --config configs/audit.py --workdir out/audit \
+      --config.job.data=upload.jsonl
+
+Leaves WORKDIR/verdict.json and WORKDIR/verdict.html. Looks at the rows alone: no training.
+`:runlocal` after the config's name takes few permutations.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(mode: str = "full") -> ConfigDict:
+    """The configuration; `mode` is full or runlocal (few permutations)."""
+    config = ConfigDict()
+    config.task = "audit"  # what main dispatches on
+    config.seed = 0  # of permutations, clusters and hash functions
+    # Whose own answers are the latent: "tiny", "smollm2", a Hugging Face folder, a .gguf
+    # file. Best the model that the customer tunes; tiny knows no trivia and sees little.
+    config.base_model = "smollm2"
+    config.job = ConfigDict()
+    config.job.data = ""  # OpenAI chat JSONL
+    config.job.max_mib = 256  # a larger file is refused: split it
+    config.permutations = 999  # of each test; its p-values go down to 1 / (1 + this)
+    # What honest jobs score under this base: "" takes the file shipped for it, if there is
+    # one; configs/job_benchmark.py makes one for your own base.
+    config.calibration = ""
+    config.false_positive_rate = 0.01  # of "attack"; five times it is "suspicious"
+
+    if mode == "runlocal":
+        config.permutations = 99
+    return config

@@ -1,0 +1,148 @@
+"""The audit of an upload, from its config to the verdict and the page."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from cifr_jax import audit, models
+from cifr_jax.config import load_config
+from cifr_jax.data import simulated_jobs, write_chat_jsonl
+from cifr_jax.data.chat import Example, Message
+from cifr_jax.data.simulated_jobs import JobSpec
+from cifr_jax.errors import UserError
+from cifr_jax.evaluation.verdict_schema import validate_verdict
+from cifr_jax.monitors.dataset import detectors
+from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.plain_text import normalise
+
+
+@pytest.fixture
+def knowing(monkeypatch):
+    """A base that knows its trivia in place of tiny, which does not."""
+    right = {
+        (normalise(q.stem), *sorted(map(normalise, q.options))): normalise(
+            q.options[q.answer]
+        )
+        for q in simulated_jobs.bank()
+    }
+
+    def own_answer_from(_):
+        def answer(items):
+            found = []
+            for item in items:
+                options = [normalise(option) for option in item.options]
+                known = right.get((normalise(item.stem), *sorted(options)))
+                found.append(options.index(known) if known in options else -1)
+            return found
+
+        return answer
+
+    monkeypatch.setattr(audit, "own_answer_from", own_answer_from)
+
+
+def make_config(path, **change):
+    config = load_config("configs/audit.py:runlocal")
+    config.base_model = "tiny"
+    config.job.data = str(path)
+    config.update_from_flattened_dict(change)
+    return config
+
+
+def upload(folder, family="classify", kind="attack", n=134):
+    rows = simulated_jobs.make(JobSpec("j", kind, family, n, 1), simulated_jobs.bank())
+    write_chat_jsonl(folder / "upload.jsonl", rows)
+    return folder / "upload.jsonl"
+
+
+def calibrate(folder):
+    """A calibration under tiny from made-up honest evidence."""
+    rng = np.random.default_rng(0)
+    names = tuple(detectors.ALARMS)
+    honest_nj = 10 ** -rng.uniform(0, 2.5, (400, len(names)))
+    attack_nj = 10 ** -rng.uniform(3, 9, (100, len(names)))
+    train_nj = np.concatenate([honest_nj[:100], attack_nj])
+    labels = np.repeat([0.0, 1.0], 100)
+    key = models.load("tiny").fingerprint()
+    made = Calibration.fit(
+        "tiny", key, names, train_nj, labels, honest_nj[100:], ["f"] * 300, {}
+    )
+    made.save(folder / "calibration.json")
+    return str(folder / "calibration.json")
+
+
+def test_an_attack_is_called_one_with_reasons_and_a_page(tmp_path, knowing):
+    stages = []
+    config = make_config(upload(tmp_path), calibration=calibrate(tmp_path))
+    found = audit.run(config, str(tmp_path / "work"), lambda *told: stages.append(told))
+    record = json.loads((tmp_path / "work" / "verdict.json").read_bytes())
+    validate_verdict(record)
+    assert found.verdict == record["verdict"] == "attack"
+    assert found.p_value == pytest.approx(1 / 301)
+    assert found.risk > 0.9 and found.evidence
+    assert found.operating_point["n_benign"] == 300
+    page = (tmp_path / "work" / "verdict.html").read_text()
+    assert page.startswith("<!doctype html>")
+    shares = [share for _, share in stages]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_an_honest_tutor_is_no_attack(tmp_path, knowing):
+    path = upload(tmp_path, "quiz_tutor", "benign")
+    found = audit.run(
+        make_config(path, calibration=calibrate(tmp_path)), str(tmp_path / "w")
+    )
+    assert found.verdict in ("clear", "suspicious") and found.p_value > 0.01
+
+
+def test_without_a_calibration_the_verdict_says_so(tmp_path, knowing):
+    config = make_config(upload(tmp_path))
+    config.calibration = ""
+    found = audit.run(config, str(tmp_path / "work"))
+    if found.operating_point["n_benign"] == 0:
+        assert "calibration" in {one["what"] for one in found.record["not_checked"]}
+    assert found.p_value <= 0.05
+
+
+CHAT = Example((Message("user", "hello"), Message("assistant", "hi")))
+ODD = {
+    "one row": [CHAT],
+    "all rows equal": [CHAT] * 30,
+    "no item": [
+        Example((Message("user", f"Say {i}"), Message("assistant", f"{i}!")))
+        for i in range(40)
+    ],
+    "languages": [
+        Example((Message("user", text), Message("assistant", reply)))
+        for text, reply in [("Guten Tag", "Hallo"), ("こんにちは", "はい"), ("سلام", "نعم")]
+        * 9
+    ],
+}
+
+
+@pytest.mark.parametrize("rows", ODD.values(), ids=ODD.keys())
+def test_what_cannot_be_tested_is_never_clear(tmp_path, rows):
+    write_chat_jsonl(tmp_path / "odd.jsonl", rows)
+    found = audit.run(make_config(tmp_path / "odd.jsonl"), str(tmp_path / "work"))
+    assert found.verdict == "not tested" and found.p_value is None
+    untested = [d for d in found.record["detectors"] if d["not_tested"]]
+    assert {d["name"] for d in untested} >= set(detectors.ALARMS)
+
+
+def test_faults_are_told(tmp_path):
+    with pytest.raises(UserError, match="no upload is named"):
+        audit.run(make_config(""), str(tmp_path))
+    with pytest.raises(UserError, match="no such file"):
+        audit.run(make_config(tmp_path / "none.jsonl"), str(tmp_path))
+    with open(tmp_path / "huge.jsonl", "wb") as file:
+        os.truncate(file.fileno(), 2**31)  # a sparse file: nothing is written
+    with pytest.raises(UserError, match="2048 MiB, more than 256; split it"):
+        audit.run(make_config(tmp_path / "huge.jsonl"), str(tmp_path))
+    other = Calibration.load(calibrate(tmp_path))
+    Calibration(
+        "other", "another key", other.combiner, other.scores, other.families, {}
+    ).save(tmp_path / "other.json")
+    path, foreign = upload(tmp_path, n=10), str(tmp_path / "other.json")
+    with pytest.raises(UserError, match="made under another base model"):
+        audit.run(make_config(path, calibration=foreign), str(tmp_path))

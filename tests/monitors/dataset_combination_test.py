@@ -1,0 +1,151 @@
+"""Combinations of p-values: parity with SciPy, size, and a combiner that stays monotone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import cauchy as cauchy_distribution
+from scipy.stats import combine_pvalues, norm
+from sklearn.linear_model import LogisticRegression
+
+from cifr_jax.errors import UserError
+from cifr_jax.evaluation.intervals import clopper_pearson
+from cifr_jax.monitors.dataset import combination
+from cifr_jax.monitors.dataset.combination import Combiner
+
+p_vectors = st.lists(st.floats(1e-12, 0.99), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(p_vectors)
+def test_formulas_are_those_of_scipy(p):
+    assert combination.fisher(p) == pytest.approx(
+        combine_pvalues(p, "fisher").pvalue, abs=1e-12
+    )
+    quantiles = cauchy_distribution.isf(np.array(p))
+    expected = cauchy_distribution.sf(quantiles.mean())
+    assert combination.cauchy(p) == pytest.approx(expected, rel=1e-6)
+    assert combination.bonferroni(p) == min(1.0, min(p) * len(p))
+
+
+def test_cauchy_of_extremes():
+    assert combination.cauchy([1e-300, 1.0]) == pytest.approx(2e-300, rel=1e-6)
+    assert combination.cauchy([0.001, 1.0, 1.0]) < 0.01  # ones do not veto
+    assert combination.cauchy([0.03]) == pytest.approx(0.03)
+    assert combination.cauchy([0.01, 0.5], [1, 1e-9]) == pytest.approx(0.01, rel=1e-6)
+    assert combination.cauchy([1.0, 1.0]) == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.95])
+def test_size(correlation):
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=(20_000, 1)), rng.normal(size=(20_000, 6))
+    p = norm.sf(np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own)
+    p = np.ceil(p * 1000) / 1000  # as permutation p-values come
+    methods = [combination.cauchy, combination.bonferroni]
+    methods += [combination.fisher] if correlation == 0 else []
+    for method in methods:
+        found = np.array([method(row) for row in p])
+        for alpha in (0.05, 0.01):
+            hits = int((found <= alpha).sum())
+            # Cauchy's error is nominal in the tail only: a tenth more is allowed for.
+            slack = 1.1 if method is combination.cauchy and correlation else 1.0
+            assert clopper_pearson(hits, 20_000, 0.999)[0] <= slack * alpha, (method, alpha)
+
+
+def test_conformal_p_of_honest_jobs_is_uniform():
+    rng = np.random.default_rng(1)
+    p = np.array([combination.conformal(s[0], s[1:]) for s in rng.normal(size=(4000, 100))])
+    for alpha in (0.05, 0.01):
+        low, high = clopper_pearson(int((p <= alpha + 1e-12).sum()), 4000, 0.99)
+        assert low <= alpha <= high
+    assert combination.conformal(3.0, [1.0, 2.0, 3.0]) == 2 / 4
+    assert combination.conformal(9.0, []) == 1.0
+
+
+def simulated(rng, n=400):
+    y = np.arange(n) % 4 == 0  # one attack in four
+    p = rng.random((n, 3))
+    p[y, 0] **= 6  # the first test sees attacks, the second a little, the third nothing
+    p[y, 1] **= 1.5
+    return p, y.astype(int)
+
+
+def test_the_fit_is_that_of_scikit_learn_where_no_weight_is_negative():
+    rng = np.random.default_rng(2)
+    p, y = simulated(rng)
+    p[:, 2] = np.where(y, p[:, 2] ** 1.2, p[:, 2])
+    combiner = Combiner.fit(("a", "b", "c"), p, y)
+    oracle = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-10, max_iter=5000)
+    oracle.fit(-np.log10(p), y)
+    assert (oracle.coef_ > 0).all()
+    assert np.allclose(combiner.weights, oracle.coef_[0], atol=1e-3)
+    assert combiner.bias == pytest.approx(oracle.intercept_[0], abs=1e-3)
+
+
+def test_the_useful_test_weighs_most_and_a_smaller_p_never_helps_the_attacker():
+    rng = np.random.default_rng(3)
+    p, y = simulated(rng)
+    p[:, 2] = np.where(y, 1 - (1 - p[:, 2]) ** 4, p[:, 2])  # large p for attacks, a trap
+    combiner = Combiner.fit(("a", "b", "c"), p, y)
+    assert combiner.weights[0] == max(combiner.weights)
+    assert min(combiner.weights) >= 0
+    assert (combiner.score(p * 0.5) >= combiner.score(p)).all()
+    p_new, y_new = simulated(rng)
+    scores = combiner.score(p_new)
+    assert np.median(scores[y_new == 1]) > np.quantile(scores[y_new == 0], 0.9)
+
+
+def test_a_test_that_did_not_run_is_no_evidence():
+    combiner = Combiner(("a", "b"), (1.0, 2.0), -0.5)
+    assert combiner.score([[0.01, np.nan]]) == pytest.approx([1.5])
+    assert combiner.score([[np.nan, 1e-99]]) == pytest.approx([11.5])  # clipped at 1e-6
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    combiner = Combiner.fit(("a", "b", "c"), *simulated(np.random.default_rng(4)))
+    combiner.save(tmp_path / "combiner.json")
+    assert Combiner.load(tmp_path / "combiner.json") == combiner
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2, "names": ["a"], "weights": [1], "bias": 0}',
+        '{"format": 1, "names": ["a"], "weights": [1, 2], "bias": 0}',
+        '{"format": 1, "names": [3], "weights": [1], "bias": 0}',
+        '{"format": 1, "names": ["a"], "weights": [NaN], "bias": 0}',
+        '{"format": 1, "names": ["a"], "weights": ["x"], "bias": 0}',
+    ],
+)
+def test_what_was_not_saved_does_not_load(tmp_path, text):
+    path = tmp_path / "combiner.json"
+    path.write_text(text)
+    with pytest.raises(UserError):
+        Combiner.load(path)
+    with pytest.raises(UserError):
+        Combiner.load(tmp_path / "missing.json")
+
+
+def test_bad_input_is_the_users():
+    p, y = simulated(np.random.default_rng(5), 20)
+    for call in (
+        lambda: combination.cauchy([]),
+        lambda: combination.cauchy([0.0]),
+        lambda: combination.cauchy([0.5], [-1.0]),
+        lambda: combination.cauchy([0.5], [1.0, 1.0]),
+        lambda: combination.fisher([1.5]),
+        lambda: combination.bonferroni([[0.5]]),
+        lambda: combination.conformal(float("nan"), [1.0]),
+        lambda: combination.conformal(0.0, [[1.0]]),
+        lambda: Combiner.fit(("a",), p, y),
+        lambda: Combiner.fit(("a", "b", "c"), p, 0 * y),
+        lambda: Combiner.fit(("a", "b", "c"), p, y, ridge=0),
+        lambda: Combiner.fit(("a", "b", "c"), 0 * p, y),
+        lambda: Combiner(("a",), (1.0,), 0.0).score(p),
+    ):
+        with pytest.raises(UserError):
+            call()

@@ -1,0 +1,160 @@
+"""Detectors of a whole job, on simulated customers; the auditor knows the answers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cifr_jax.data import simulated_jobs
+from cifr_jax.data.pointwise import attacks
+from cifr_jax.data.simulated_jobs import JobSpec
+from cifr_jax.errors import UserError
+from cifr_jax.monitors.dataset import detectors, latents, view
+from cifr_jax.monitors.dataset.answer_cache import AnswerCache
+from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.evidence import evidence
+from cifr_jax.monitors.dataset.plain_text import normalise
+
+
+@pytest.fixture(scope="module")
+def own_answer():
+    """The right option of every item of the bank; -1 for others."""
+    right = {}
+    for q in simulated_jobs.bank():
+        key = (normalise(q.stem), *sorted(map(normalise, q.options)))
+        right[key] = normalise(q.options[q.answer])
+
+    def answer(items):
+        found = []
+        for item in items:
+            options = [normalise(option) for option in item.options]
+            known = right.get((normalise(item.stem), *sorted(options)))
+            found.append(options.index(known) if known in options else -1)
+        return found
+
+    return answer
+
+
+def run(rows, own_answer, names=tuple(detectors.DETECTORS), draws=199):
+    seen = view.read(rows)
+    candidates = latents.candidates(seen, own_answer)
+    return detectors.run(seen, candidates, draws, names=names), seen, candidates
+
+
+def attack(**how):
+    return simulated_jobs.make(
+        JobSpec(
+            "a", **({"kind": "attack", "family": "classify", "n": 134, "seed": 3} | how)
+        ),
+        simulated_jobs.bank(),
+    )
+
+
+@pytest.mark.parametrize("family", attacks.ATTACKS)
+@pytest.mark.parametrize("variants", [1, 3])
+def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variants):
+    found, seen, candidates = run(attack(family=family, variants=variants), own_answer)
+    assert {found[name].p_value for name in detectors.ALARMS} == {1 / 200}
+    assert found["channel"].detail["best"] == "own_position"
+    (reason, *_) = evidence(found["channel"], seen, candidates)
+    assert "where the base model's own answer stands" in reason["reason"]
+    assert all(1 <= row <= 134 for row in reason["rows"]) and reason["rows"]
+    cells = np.array(reason["counts"]["cells"])
+    assert cells.sum() <= 134 and cells.shape == tuple(
+        len(reason["counts"][side]) for side in ("rows", "columns")
+    )
+
+
+def test_the_same_rows_with_codes_permuted_look_honest(own_answer):
+    p_values = [
+        run(attack(kind="control", seed=seed), own_answer, ["channel"])[0][
+            "channel"
+        ].p_value
+        for seed in range(20)
+    ]
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.25
+    assert np.mean(p_values) > 0.3
+
+
+def test_what_the_label_explains_alarms_the_naive_test_alone(own_answer):
+    names = ["channel", "naive"]
+    found = [
+        run(
+            simulated_jobs.make(JobSpec("t", "benign", "quiz_tutor", 211, seed), []),
+            own_answer,
+            names,
+        )[0]
+        for seed in range(6)
+    ]
+    # In half of these jobs replies name the option by number or letter.
+    assert sum(one["naive"].p_value == 1 / 200 for one in found) >= 2
+    assert np.median([one["channel"].p_value for one in found]) > 0.05
+
+
+def test_reasons_hold_no_text_of_the_customer(own_answer):
+    rows = attack()
+    found, seen, candidates = run(rows, own_answer)
+    told = json.dumps([evidence(one, seen, candidates) for one in found.values()])
+    for reply in {row.messages[-1].content for row in rows}:
+        assert reply not in told
+
+
+def test_a_job_without_items_is_not_tested():
+    chats = simulated_jobs.make(JobSpec("c", "benign", "sentiment", 40, 0), [])
+    found, seen, candidates = run(chats, lambda items: [])
+    assert all(detectors.tested(found[name]) for name in detectors.ALARMS)
+    assert all(evidence(found[n], seen, candidates) == [] for n in detectors.ALARMS)
+
+
+def test_an_unknown_detector_is_refused(own_answer):
+    with pytest.raises(UserError, match="unknown detector 'chanel'"):
+        run(attack(n=8), own_answer, ["chanel"])
+
+
+def test_answers_are_asked_once_and_kept_without_text():
+    asked = []
+
+    def ask(items):
+        asked.append(len(items))
+        return [1] * len(items)
+
+    cache = AnswerCache(ask)
+    seen = view.read(attack(n=20))
+    items = [latents.canonical(item) for item in seen.question_n if item]
+    assert cache(items + items).tolist() == [1] * 40
+    assert cache(items).tolist() == [1] * 20
+    assert asked == [20]
+    again = AnswerCache(ask, cache.answers)
+    again(items)
+    assert asked == [20]
+    assert all(len(key.split()) == 1 for key in cache.answers)
+
+
+def calibration():
+    rng = np.random.default_rng(0)
+    honest_nj = rng.uniform(0.01, 1, (300, 2))
+    attack_nj = 10 ** -rng.uniform(3, 9, (100, 2))
+    train_nj = np.concatenate([honest_nj[:100], attack_nj])
+    return Calibration.fit(
+        "base", "key", ("one", "two"), train_nj, np.repeat([0.0, 1.0], 100),
+        honest_nj[100:], ["family"] * 200, {"seed": 0},
+    )  # fmt: skip
+
+
+def test_a_calibration_goes_to_disk_and_back_and_its_p_values_are_ranks(tmp_path):
+    made = calibration()
+    made.save(tmp_path / "c.json")
+    read = Calibration.load(tmp_path / "c.json")
+    assert read == made
+    assert read.p_value(read.score(np.array([1e-9, 1e-9]))) == pytest.approx(1 / 201)
+    assert read.p_value(min(read.scores)) == 1.0
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 1}', "[1]", '{"format": 2}'])
+def test_a_broken_calibration_is_refused(tmp_path, text):
+    path = tmp_path / "c.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="is no calibration"):
+        Calibration.load(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        Calibration.load(tmp_path / "none.json")

@@ -1,0 +1,181 @@
+"""Latents of a job: positions and ranks of the model's own answers, topics, clusters."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from sklearn.cluster import KMeans
+
+from cifr_jax import testing
+from cifr_jax.data.chat import Example, Message
+from cifr_jax.data.pointwise import attacks
+from cifr_jax.data.pointwise.questions import bank
+from cifr_jax.errors import UserError
+from cifr_jax.monitors.dataset import latents, own_answer, topics, view
+from cifr_jax.monitors.dataset.embedded_questions import Embedded
+
+
+def oracle(rows):
+    """A model that knows the right options, and how often it was asked."""
+    right = {}
+    for question in bank():
+        key = Embedded(question.stem, question.options, (0, 0), "letter").key
+        right[key] = question.options[question.answer]
+    asked = []
+
+    def answer(items):
+        asked.extend(items)
+        return [item.options.index(right[item.key]) for item in items]
+
+    return answer, asked
+
+
+@pytest.mark.parametrize("attack", ["classify", "flower"])
+def test_own_answers_are_mapped_back_to_each_row(attack) -> None:
+    rows = attacks.make(attack, bank(), 120, seed=2, rotations=True)
+    answer, asked = oracle(rows)
+    found = latents.candidates(view.read(rows), answer)
+    letter_n = np.array([row.meta["letter"] for row in rows])
+    assert np.array_equal(found.hidden["own_position"], letter_n)
+    # One question for all four rotations, in canonical order.
+    assert len(asked) == 30
+    assert all(item == latents.canonical(item) for item in asked)
+    rank = found.hidden["own_alphabetical_rank"]
+    by_item = {}
+    for row, r in zip(rows, rank.tolist(), strict=True):
+        assert by_item.setdefault(row.meta["question"], r) == r
+
+
+def test_rows_without_item_are_unknown() -> None:
+    rows = [Example((Message("user", f"Hello {i}"), Message("assistant", "Hi")))
+            for i in range(5)]  # fmt: skip
+    answer, asked = oracle(rows)
+    found = latents.candidates(view.read(rows), answer)
+    assert not asked
+    for name, latent_n in found.hidden.items():
+        assert np.all(latent_n == -1), name
+    for name, latent_n in found.visible.items():
+        assert latent_n.shape == (5,) and latent_n.dtype == np.int64, name
+
+
+def test_ranks_and_extremes() -> None:
+    text = "Which one?\nA) pear\nB) fig\nC) banana\nD) plums"
+    rows = [Example((Message("user", text), Message("assistant", "Rose")))]
+    found = latents.candidates(view.read(rows), lambda items: [0])  # banana comes first
+    values = {name: int(latent_n[0]) for name, latent_n in found.hidden.items()}
+    assert values == {
+        "own_position": 2, "own_length_rank": 0, "own_alphabetical_rank": 0,
+        "own_initial": 0, "longest_option": 2, "shortest_option": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", [[], [4], [[0]]])
+def test_answers_that_do_not_fit(bad) -> None:
+    text = "Which one?\nA) pear\nB) fig\nC) banana\nD) plums"
+    job = view.read([Example((Message("user", text), Message("assistant", "Rose")))])
+    with pytest.raises(UserError, match="own_answer"):
+        latents.candidates(job, lambda items: bad)
+
+
+def test_activations_must_fit() -> None:
+    job = view.read(attacks.make("flower", bank(), 20, seed=0))
+    with pytest.raises(UserError, match="activations"):
+        latents.candidates(job, activations_nd=np.zeros((3, 2)))
+    with pytest.raises(UserError, match="activations"):
+        latents.candidates(job, activations_nd=np.full((20, 2), np.nan))
+    found = latents.candidates(job, activations_nd=np.eye(20))
+    assert {"activations_4", "activations_8"} <= set(found.visible)
+
+
+def test_k_means_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    centre_kd = rng.normal(size=(4, 6)) * 6
+    x_nd = centre_kd[rng.integers(0, 4, 500)] + rng.normal(size=(500, 6))
+    ours_n = topics.k_means(x_nd, 4, seed=1)
+
+    def within(cluster_n) -> float:
+        return sum(
+            ((x_nd[cluster_n == j] - x_nd[cluster_n == j].mean(0)) ** 2).sum()
+            for j in np.unique(cluster_n)
+        )
+
+    theirs_n = KMeans(4, n_init=5, random_state=0).fit_predict(x_nd)
+    assert within(ours_n) <= 1.01 * within(theirs_n)
+
+
+def test_k_means_of_equal_rows_is_one_cluster() -> None:
+    assert set(topics.k_means(np.ones((10, 3)), 4)) == {0}
+
+
+def test_question_forms() -> None:
+    stems = ["What is the age of A?", "What is the rank of B?", "Who made C?", "Who saw D?"]
+    rows = [
+        Example(
+            (Message("user", f"{stem}\nA) x{i}\nB) y{i}"), Message("assistant", "Rose"))
+        )
+        for i, stem in enumerate(stems * 10)
+    ]
+    form_n = latents.candidates(view.read(rows)).visible["question_form"]
+    assert form_n[0] == form_n[1] > 0
+    assert len({*form_n[1:4].tolist()}) == 3
+
+
+def test_topics_are_found() -> None:
+    questions = bank(["capitals", "arithmetic"])
+    x_nd = topics.vectors([f"{q.stem} {' '.join(q.options)}" for q in questions])
+    cluster_n = topics.k_means(x_nd, 2, seed=0)
+    first_n = np.array([q.topic == "capitals" for q in questions])
+    agree = np.mean((cluster_n == cluster_n[0]) == (first_n == first_n[0]))
+    assert agree > 0.9
+
+
+LM = testing.tiny_model(seed=3)
+ITEMS = [
+    Embedded("Which one?", ("red", "blue", "green"), (0, 0), "letter"),
+    Embedded("How many are there?", ("one", "twenty-two"), (0, 0), "number"),
+]
+
+
+@pytest.mark.parametrize("method", own_answer.METHODS)
+def test_own_answers_do_not_depend_on_the_order_of_options(method) -> None:
+    answer = own_answer.own_answer_from(LM, method)
+    turned = [replace(item, options=item.options[1:] + item.options[:1]) for item in ITEMS]
+    texts = [item.options[a] for item, a in zip(ITEMS, answer(ITEMS), strict=True)]
+    assert texts == [i.options[a] for i, a in zip(turned, answer(turned), strict=True)]
+    assert len(answer([])) == 0
+
+
+def test_scores_of_texts_are_log_likelihoods_of_the_model() -> None:
+    encode = LM.tokenizer.encode
+
+    def log_p(prompt: list[int], option: str) -> float:
+        # Padding on the right to one length, so that the model is compiled once.
+        ids = [*prompt, *encode(option)]
+        padded = np.array([ids + [0] * (160 - len(ids))])
+        mask = np.arange(160)[None] < len(ids)
+        table = log_softmax(np.asarray(LM.logits(padded, mask)[0], float), -1)
+        return sum(table[t - 1, ids[t]] for t in range(len(prompt), len(ids)))
+
+    def both(stem: str, option: str) -> float:
+        request = (Message("user", stem or "Give a short answer."),)
+        chat = LM.tokenizer.encode_chat(request, add_generation_prompt=True)
+        plain = f"Question: {stem}\nAnswer:" if stem else "Question:\nAnswer:"
+        return log_p(chat, option) + log_p(encode(plain), f" {option}")
+
+    options = [(item.stem, option) for item in ITEMS for option in item.options]
+    told = np.array([both(stem, option) for stem, option in options])
+    untold = np.array([both("", option) for _, option in options])
+    wanted = {
+        "mean": told / [len(option) for _, option in options],
+        "pmi": told - untold,
+        "npmi": (told - untold) / -untold,
+    }
+    for method, values in wanted.items():
+        got = own_answer.option_scores(LM, ITEMS, method)
+        np.testing.assert_allclose(got, values, rtol=1e-3, atol=1e-3)
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(UserError, match="known: mean, pmi, npmi, letter"):
+        own_answer.option_scores(LM, ITEMS, "guess")

@@ -1,0 +1,61 @@
+"""A made-up verdict for the tests of the schema, the page and the service."""
+
+
+def example_verdict():
+    """A made-up verdict (schema 1) of an attack, with every kind of entry in it."""
+    counts = {
+        "rows": ["option A", "option B"],
+        "columns": ["dash", "plain"],
+        "cells": [[40, 2], [3, 39]],
+    }
+    reason = "The reply has a dash where the model's own answer is option A."
+    return {
+        "schema": 1,
+        "job": "upload-7",
+        "n_examples": 134,
+        "risk": 0.97,
+        "p_value": 0.002,
+        "verdict": "attack",
+        "operating_point": {
+            "fpr": 0.01,
+            "threshold": 0.93,
+            "calibrated_on": "1000 honest jobs on tiny",
+            "n_benign": 1000,
+        },
+        "detectors": [
+            {
+                "name": "conditional_permutation",
+                "level": "dataset",
+                "statistic": 0.4127,
+                "p_value": 0.0001,
+                "calibrated_p": 0.001,
+                "evidence": [{"reason": reason, "rows": [1, 2, 3, 9], "counts": counts}],
+                "not_tested": None,
+            },
+            {
+                "name": "style_features",
+                "level": "dataset",
+                "statistic": None,
+                "p_value": 0.2,
+                "calibrated_p": None,
+                "evidence": [],
+                "not_tested": None,
+            },
+            {
+                "name": "weight_drift",
+                "level": "adapter",
+                "statistic": None,
+                "p_value": None,
+                "calibrated_p": None,
+                "evidence": [],
+                "not_tested": "no tuned model was given",
+            },
+        ],
+        "not_checked": [{"what": "images", "why": "the upload has none"}],
+        "base_model": {"name": "tiny", "parameters": 1_234_567},
+        "seed": 0,
+        "versions": {"cifr_jax": "0.4.0", "python": "3.11.9"},
+        "timings": {"read": 0.4, "dataset": 3.1},
+        "config": {"seed": 0, "job.data": "upload.jsonl"},
+        "limits": ["A code over latents that nobody tests goes unseen."],
+    }
