@@ -30,6 +30,7 @@ from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import detectors, embedded_questions, latents, view
 from cifr_jax.monitors.dataset.answer_cache import AnswerCache
 from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import html, terminal
@@ -93,6 +94,7 @@ def record(
         "spec": dataclasses.asdict(spec),
         "n": seen.n,
         "items": sum(item is not None for item in seen.question_n),
+        "answered": int((candidates.hidden["own_position"] >= 0).sum()),
         "variants": len(seen.variants),
         "statistic": {name: one.statistic for name, one in found.items()},
         "p_value": {name: one.p_value for name, one in found.items()},
@@ -116,11 +118,16 @@ def _bank_answers(store: Workdir, lm: LanguageModel, base_key: str) -> dict[str,
     return json.loads((folder / "answers.json").read_bytes())
 
 
+def _unknown(items: list[Embedded]) -> list[int]:
+    return [-1] * len(items)
+
+
 def _records(
     store: Workdir, config: ConfigDict, lm: LanguageModel, base_key: str
 ) -> tuple[dict[str, list[dict[str, Any]]], str]:
     """Stage `jobs`: the records of every split, shard by shard."""
-    cache = AnswerCache(own_answer_from(lm), _bank_answers(store, lm, base_key))
+    ask = own_answer_from(lm) if config.ask_all else _unknown
+    cache = AnswerCache(ask, _bank_answers(store, lm, base_key))
     planned = specs(config)
     wanted = [(split, spec) for split in SPLITS for spec in planned[split]]
     found: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
@@ -130,6 +137,7 @@ def _records(
             shard = wanted[start : start + SHARD]
             plan = [dataclasses.asdict(spec) for _, spec in shard]
             read = {"specs": plan, "permutations": config.permutations, "seed": config.seed}
+            read |= {"ask_all": config.ask_all}
             key = store.key("jobs", read, [base_key], CODE_VERSION)
 
             def make(folder: Path, shard=shard) -> None:

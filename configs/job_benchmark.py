@@ -19,6 +19,9 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.seed = 0  # of jobs, permutations and intervals; splits differ by their own seeds
     config.base_model = "smollm2"  # whose own answers are the latent
     config.permutations = 999  # of each test
+    # Ask the base about items outside the bank as well: tens of thousands, many hours. As
+    # it stands their own answer is unknown, and only their other latents are tested.
+    config.ask_all = False
     config.bootstrap = 1000  # resamples of an interval
 
     config.jobs = ConfigDict()
