@@ -314,6 +314,9 @@ def get_config(mode="long"):
     return ConfigDict({"mode": mode, "job": {"data": "", "rows": 1}})
 """
 SERVER = """
+import signal
+# A shell in the background leaves it ignored, and Python then does not take it up.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import json, os, sys
 from pathlib import Path
 from runpy import run_path
