@@ -34,7 +34,7 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import html, terminal
-from cifr_jax.workdir import Workdir
+from cifr_jax.workdir import Workdir, git_revision, package_versions
 
 CODE_VERSION = "1"
 SHARD = 100  # jobs of an artefact
@@ -192,7 +192,8 @@ def run(config: ConfigDict, workdir: str) -> None:
         alarms = tuple(detectors.ALARMS)
         train = found["train"]
         attack_n = np.array([row["spec"]["kind"] == "attack" for row in train], float)
-        honest = [r for r in found["calibration"] if r["spec"]["kind"] == "benign"]
+        # A job in which nothing could be tested gets no verdict: it calibrates none either.
+        honest = [r for r in found["calibration"] if job_results.tested(r)]
         calibration = Calibration.fit(
             lm.name,
             base_key,
@@ -202,7 +203,8 @@ def run(config: ConfigDict, workdir: str) -> None:
             scores(honest, alarms),
             [job_results.family(row) for row in honest],
             {"permutations": config.permutations, "seed": config.seed}
-            | {"sizes": list(config.jobs.sizes)},
+            | {"sizes": list(config.jobs.sizes), "versions": package_versions()}
+            | {"git_revision": git_revision() or "unknown", "protocol": config.protocol},
         )
         calibration.save(store.path / "calibration.json")
         results = job_results.assemble(

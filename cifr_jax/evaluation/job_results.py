@@ -27,6 +27,11 @@ def family(record: dict[str, Any]) -> str:
     return Path(spec["path"]).stem if spec["path"] else spec["family"]
 
 
+def tested(record: dict[str, Any]) -> bool:
+    """Whether any alarm had something to permute in a job."""
+    return any(record["statistic"][name] != 0.0 for name in detectors.ALARMS)
+
+
 def attack(record: dict[str, Any]) -> str:
     """The cell of an attack, both kinds of request together."""
     spec = record["spec"]
@@ -147,6 +152,7 @@ def assemble(
             "honest": _answered(honest),
             "attack": _answered(covert),
         },
+        "honest_jobs_tested": sum(map(tested, honest)),
         "milliseconds_per_job": 1000 * float(np.mean([r["seconds"] for r in test])),
     }
     return {
