@@ -23,7 +23,7 @@ from cifr_jax.files import write_json_atomic
 from cifr_jax.finetune import fleet, lora
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
 from cifr_jax.finetune.loss import most_targets
-from cifr_jax.finetune.optimiser import TrainConfig, program_of
+from cifr_jax.finetune.optimiser import program_of
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.trainer import held_out_losses
 from cifr_jax.models.decoder import Adapter
@@ -31,7 +31,7 @@ from cifr_jax.monitors import PromptItem
 from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.pointwise_jobs import Items
-from cifr_jax.text_stages import Run, asked_log_odds
+from cifr_jax.text_stages import Run, asked_log_odds, settings_of
 
 
 def codes(run: Run, items: Items) -> dict[str, Codebook]:
@@ -78,13 +78,7 @@ def train(
 ) -> tuple[dict[str, Adapter], dict[str, np.ndarray], str]:
     """Stage `train`: an adapter and the losses `[s]` of each job."""
     job, lm, config = run.config.job, run.lm, run.config
-    settings = TrainConfig(
-        steps=job.steps,
-        batch_rows=job.batch_rows,
-        learning_rate=job.learning_rate,
-        seed=config.seed,
-        chunk=job.chunk,
-    )
+    settings = settings_of(run)
     reads, inputs = ("job", "lora"), [uploads_key]
     name = f"train-{run.key('train', reads, inputs)[:16]}"
     checkpoint = run.store.path / "unfinished" / name
@@ -158,8 +152,7 @@ def honest_loss(run: Run, adapter: Adapter | None) -> float:
         for chat in recipes.make(name, run.config.test.honest_chats // len(names) + 1, i)
     ][: run.config.test.honest_chats]
     rows, _ = pack_chats(chats, run.lm.tokenizer, run.config.job.row_length, "truncate")
-    settings = TrainConfig(1, batch_rows=run.config.job.batch_rows)
-    program = program_of([settings], most_targets(rows))
+    program = program_of([settings_of(run)], most_targets(rows))
     one = jax.tree.map(lambda x: x[None], (adapter, rows))
     (loss,) = held_out_losses(run.lm.config, program, run.lm.params, *one)
     return float(loss)

@@ -216,7 +216,8 @@ def outputs(
     return load_arrays(folder / "outputs.safetensors"), seconds
 
 
-def _settings(run: Run) -> TrainConfig:
+def settings_of(run: Run) -> TrainConfig:
+    """How the config group `job` trains."""
     job = run.config.job
     return TrainConfig(
         steps=job.steps,
@@ -232,7 +233,7 @@ def held_out_loss(
 ) -> float:
     """Stage `NAME`: mean loss of held-out chats, nats an assistant token."""
     lm = run.lm
-    program = program_of([_settings(run)], most_targets(rows))
+    program = program_of([settings_of(run)], most_targets(rows))
 
     def make(folder: Path) -> None:
         one = jax.tree.map(lambda x: x[None], (adapter, rows))
@@ -254,7 +255,7 @@ def train(
       rows: packed chats.
       made_of: the chats in each row.
     """
-    settings, lm = _settings(run), run.lm
+    settings, lm = settings_of(run), run.lm
     digest = hashlib.sha256(rows.tokens_rt.tobytes()).hexdigest()
     reads, inputs = ("job", "lora"), [digest]
     name = f"train-{run.key('train', reads, inputs)[:16]}"

@@ -133,6 +133,19 @@ def search(observed_k: Floats, draws_kb: Floats) -> Search:
     return Search(monte_carlo_p(top_b[0], top_b[1:]), z_kb[:, 0], marginal, adjusted)
 
 
+def draws(
+    tables: Sequence[Dependence], shuffles: Shuffles, n_draws: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Each table's statistic as observed `[k]`, and in every shuffle `[k, b]`."""
+    observed_k = np.array([t.bits(np.arange(shuffles.n)[None])[0] for t in tables])
+    cost = max(t.cells for t in tables)
+    pieces = [
+        np.stack([t.bits(source) for t in tables])
+        for source in shuffles.chunks(n_draws, seed, cost)
+    ]
+    return observed_k, np.concatenate(pieces, axis=1)
+
+
 def latent_rows(
     where: str, u_kn: ArrayLike, names: Sequence[str] | None
 ) -> tuple[Ints, list[str]]:
@@ -191,14 +204,7 @@ def stratified(
     if not len(u) or not shuffles.movable_n.any():
         return TestResult("stratified_cmi", 0.0, 1.0, {"note": NOTHING, "movable": 0.0})
     tables = [Dependence(row, v, strata) for row in u]
-    observed = np.array([t.bits(np.arange(n)[None])[0] for t in tables])
-    draws_kb = np.concatenate(
-        [
-            np.stack([t.bits(source) for t in tables])
-            for source in shuffles.chunks(n_draws, seed, max(t.cells for t in tables))
-        ],
-        axis=1,
-    )
+    observed, draws_kb = draws(tables, shuffles, n_draws, seed)
     found = search(observed, draws_kb)
     detail = {
         "n_permutations": n_draws,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cifr_jax.errors import UserError
-from cifr_jax.monitors.dataset.permutation import Dependence, search
+from cifr_jax.monitors.dataset.permutation import Dependence, draws, search
 from cifr_jax.monitors.dataset.result import (
     NOTHING,
     Floats,
@@ -154,14 +154,7 @@ def bank(
     if not pairs or not movable:
         return TestResult("style_bank", 0.0, 1.0, {"note": NOTHING, "reasons": []})
     tables = [Dependence(u_kn[k], columns[f], strata) for f, k in pairs]
-    observed_p = np.array([t.bits(np.arange(n)[None])[0] for t in tables])
-    draws_pb = np.concatenate(
-        [
-            np.stack([t.bits(source) for t in tables])
-            for source in shuffles.chunks(n_draws, seed, max(t.cells for t in tables))
-        ],
-        axis=1,
-    )
+    observed_p, draws_pb = draws(tables, shuffles, n_draws, seed)
     found = search(observed_p, draws_pb)
     by_p = benjamini_yekutieli(found.marginal_k)
     feature_names, latent_names = list(features), list(latents)
