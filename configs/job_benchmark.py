@@ -28,7 +28,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.jobs = ConfigDict()
     # Of every honest family: jobs to learn the combination, to set thresholds, to test.
     config.jobs.benign_train = 8
-    config.jobs.benign_calibration = 45
+    config.jobs.benign_calibration = 80
     config.jobs.benign_test = 45
     config.jobs.sizes = (50, 134, 211, 402)  # rows of an honest job, one is drawn
     config.jobs.attack_train = 2  # of each attack below, to learn the combination

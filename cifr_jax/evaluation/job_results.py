@@ -14,6 +14,7 @@ from cifr_jax.evaluation import job_level, results, schema
 from cifr_jax.evaluation.rows import score_row
 from cifr_jax.monitors.dataset import detectors
 from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.combination import Combiner
 
 COMBINED = "combined"
 _LEVELS = (0.05, 0.01, 0.001)
@@ -28,8 +29,10 @@ def family(record: dict[str, Any]) -> str:
 
 
 def tested(record: dict[str, Any]) -> bool:
-    """Whether any alarm had something to permute in a job."""
-    return any(record["statistic"][name] != 0.0 for name in detectors.ALARMS)
+    """Whether any alarm had something to permute, and an own answer was known: without
+    one only lengths of options are tested, and such jobs score too low for a threshold."""
+    ran = any(record["statistic"][name] != 0.0 for name in detectors.ALARMS)
+    return ran and record["answered"] > 0
 
 
 def attack(record: dict[str, Any]) -> str:
@@ -47,12 +50,7 @@ def _scores(records: Records, calibration: Calibration) -> dict[str, np.ndarray]
     found = {
         name: np.array([r["statistic"][name] for r in records], float) for name in names
     }
-    evidence_nj = np.array(
-        [
-            [detectors.tail_of(r["statistic"][n]) for n in calibration.combiner.names]
-            for r in records
-        ]
-    )
+    evidence_nj = evidence(records, calibration.combiner.names)
     return {COMBINED: calibration.combiner.score(evidence_nj)} | found
 
 
@@ -64,8 +62,52 @@ def _of_kind(records: Records, kind: str) -> list[dict[str, Any]]:
     return [record for record in records if record["spec"]["kind"] == kind]
 
 
+def evidence(records: Records, names: Sequence[str]) -> np.ndarray:
+    """Continuous evidence of detectors in each job, `[n, j]` (see `detectors.tail`)."""
+    return np.array(
+        [[detectors.tail_of(r["statistic"][name]) for name in names] for r in records]
+    )
+
+
+def power_left_out(
+    train: Records, calibrated_on: Records, covert: Records, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Share of each attack caught at 1% by a combination that never learned from it, nor
+    from another share or number of its variants: `attack_family` is what is left out.
+
+    Args:
+      train: records that the combination learns from; calibrated_on: honest ones that set
+        the threshold; covert: attacks of the test split; names: of the alarms.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    honest_nj = evidence(calibrated_on, names)
+    for family_out in dict.fromkeys(map(attack_family, covert)):
+        kept = [
+            r
+            for r in train
+            if r["spec"]["kind"] == "benign" or attack_family(r) != family_out
+        ]
+        attack_n = np.array([r["spec"]["kind"] == "attack" for r in kept], float)
+        combiner = Combiner.fit(names, evidence(kept, names), attack_n)
+        cut = job_level.threshold(combiner.score(honest_nj), 0.01)
+        own = [r for r in covert if attack_family(r) == family_out]
+        caught = combiner.score(evidence(own, names))
+        found |= {
+            cell: one
+            for cell, one in job_level.by_group(caught, list(map(attack, own)), cut).items()
+        }
+    return found
+
+
+def attack_family(record: dict[str, Any]) -> str:
+    """Kind of attack beyond sizes: its adaptation, or the number of its variants."""
+    spec = record["spec"]
+    return spec["adaptive"] or f"m={spec['variants']}"
+
+
 def assemble(
     config: ConfigDict,
+    train: Records,
     test: Records,
     calibrated_on: Records,
     calibration: Calibration,
@@ -76,6 +118,7 @@ def assemble(
 
     Args:
       config: see `configs/job_benchmark.py`.
+      train: records that the combination learned from.
       test: records of the test split, all kinds.
       calibrated_on: records of the honest jobs that set the thresholds.
       calibration: made from them.
@@ -114,6 +157,9 @@ def assemble(
                 for r, cell in zip(covert, cells, strict=True)
             ],
             one[COMBINED],
+        ),
+        "power_family_left_out": power_left_out(
+            train, calibrated_on, covert, calibration.combiner.names
         ),
         "false_alarms": job_level.figures(scores["honest"], families, one),
         "false_alarms_all": {

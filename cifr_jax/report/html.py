@@ -2,50 +2,19 @@
 
 The page loads nothing and runs nothing: styles and figures are inline, a policy in its
 head forbids the rest. Every value passes through Jinja's autoescape; only the figures of
-`report/figures.py` are trusted markup.
+`report/drawing.py` are trusted markup.
 """
 
 import os
-from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from cifr_jax.evaluation.schema import FALSE_POSITIVE_RATES
 from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import figures, view, wording
+from cifr_jax.report import drawing, figures, view, wording
+from cifr_jax.report.page import environment
 from cifr_jax.report.wording import fixed, number, percent
 
 _TEMPLATE = "report.html.jinja"
-
-
-def _shown(value: Any) -> Any:
-    """What the template prints for `value`: a dash for a gap, no control characters."""
-    if isinstance(value, Markup):
-        return value
-    if value is None:
-        return wording.MISSING
-    return wording.clean(value) if isinstance(value, str) else value
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "fixed": fixed,
-        "percent": percent,
-        "interval": wording.interval,
-        "seconds": wording.seconds,
-        "role": lambda role: view.ROLE_WORDS.get(role, role),
-    }
-    return environment
 
 
 def _job(job: view.Row) -> dict[str, Any]:
@@ -229,8 +198,8 @@ def _context(results: view.Results) -> dict[str, Any]:
         "config": list(wording.flattened(results.get("config") or {})),
         "limits": view.entries(results, "limits"),
         "rows": _every_row(results, "rows"),
-        "light": figures.LIGHT,
-        "dark": figures.DARK,
+        "light": drawing.LIGHT,
+        "dark": drawing.DARK,
     }
 
 
@@ -240,7 +209,7 @@ def render(results: view.Results) -> str:
     Args:
       results: a results dict (schema 1); what is absent leaves its section out.
     """
-    return _environment().get_template(_TEMPLATE).render(_context(results))
+    return environment().get_template(_TEMPLATE).render(_context(results))
 
 
 def write_report(results: view.Results, path: str | os.PathLike[str]) -> None:

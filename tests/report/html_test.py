@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cifr_jax.errors import UserError
-from cifr_jax.report import figures
+from cifr_jax.report import drawing, figures
 from cifr_jax.report.html import render, write_report
 
 _VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -257,15 +257,15 @@ def test_lines_and_small_print_stand_out_in_both_schemes(few):
     papers = [p if len(p) == 7 else "#" + "".join(2 * c for c in p[1:]) for p in papers]
     assert len(papers) == len(muted) == 2
     for paper, small, lines in zip(
-        papers, muted, (figures.LIGHT, figures.DARK), strict=True
+        papers, muted, (drawing.LIGHT, drawing.DARK), strict=True
     ):
         assert _contrast(paper, small) >= 4.5  # WCAG AA, text
         assert all(_contrast(paper, line) >= 3 for line in lines)  # WCAG AA, graphics
 
 
 def test_drawings_hold_no_fixed_colour_of_the_placeholders(results):
-    for drawing in (figures.roc, figures.layers, figures.losses):
-        for panel in drawing(results).panels:
+    for draw in (figures.roc, figures.layers, figures.losses):
+        for panel in draw(results).panels:
             assert not re.search(r"#0[23]\d{4}", panel.svg)
             assert "var(--s0)" in panel.svg and "var(--ink)" in panel.svg
 
