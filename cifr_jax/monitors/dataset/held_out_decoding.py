@@ -10,7 +10,8 @@ The decoder is a ridge regression of one-hot answers, cross-fitted. Given the lo
 predictions are linear in the answers, so that every permutation of the answers over the
 items is decoded afresh, and p is exact where answers and log-odds are independent. The
 order of the options is ours (`customer_templates`), so an honest job has no reason to
-depend on it. An honest adapter may all the same move log-odds by a hair in step with what
+depend on it, unless its requests ask about that order ("is the first option right?").
+An honest adapter may all the same move log-odds by a hair in step with what
 the model knows, and a code that nobody can read is none: log-odds carry noise of a quarter
 of a nat.
 
