@@ -7,12 +7,10 @@ those of `report/page.py`.
 import os
 from typing import Any
 
-from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import drawing, jobs_figures, view, wording
+from cifr_jax.report import jobs_figures, page, view, wording
 from cifr_jax.report import jobs_view as jobs
 from cifr_jax.report.jobs_view import COMBINED, LEVELS, NAIVE, Rate
-from cifr_jax.report.page import environment
-from cifr_jax.report.wording import fixed, number, percent
+from cifr_jax.report.wording import fixed, percent
 
 _TEMPLATE = "jobs.html.jinja"
 
@@ -124,24 +122,15 @@ def _sizes_in_words(lines: list[dict[str, Any]]) -> str:
 
 def _context(results: view.Results) -> dict[str, Any]:
     figures = jobs.customers(results)
-    base = results.get("base_model") or {}
     attacks = [_attack(results, *one) for one in jobs.attacks(results)]
     families, top = _families(results)
     sizes = _sizes(results)
-    passed, failed, total = view.leakage(results)
     overall = {
         name: _cell(jobs.rate(value))
         for name, value in jobs.mapping(figures, "false_alarms_all").items()
     }
-    timings = results.get("timings") or {}
-    return {
-        "title": f"cifr_jax: {wording.clean(results.get('protocol') or 'jobs')}",
+    return page.run_facts(results) | {
         "headline": jobs.headline(results),
-        "protocol": results.get("protocol"),
-        "seed": results.get("seed"),
-        "schema": results.get("schema"),
-        "base_name": base.get("name"),
-        "base_parameters": number(base.get("parameters")),
         "counts": wording.joined(
             [f"{n} {name}" for name, n in jobs.mapping(figures, "jobs").items()]
         ),
@@ -170,14 +159,6 @@ def _context(results: view.Results) -> dict[str, Any]:
         "levels": LEVELS,
         "untested": jobs.untested(results),
         "weights": [(n, fixed(w)) for n, w in jobs.mapping(figures, "weights").items()],
-        "passed": passed,
-        "failed": failed,
-        "total": total,
-        "environment": list(wording.flattened(results.get("environment") or {})),
-        "timings": [(key, wording.seconds(value)) for key, value in timings.items()],
-        "config": list(wording.flattened(results.get("config") or {})),
-        "light": drawing.LIGHT,
-        "dark": drawing.DARK,
     }
 
 
@@ -187,7 +168,7 @@ def render(results: view.Results) -> str:
     Args:
       results: a results dict with `text.customers`; what is absent leaves its section out.
     """
-    return environment().get_template(_TEMPLATE).render(_context(results))
+    return page.render(_TEMPLATE, _context(results))
 
 
 def write_page(results: view.Results, path: str | os.PathLike[str]) -> None:
@@ -196,4 +177,4 @@ def write_page(results: view.Results, path: str | os.PathLike[str]) -> None:
     Raises:
       UserError: the file system refused.
     """
-    write_bytes_atomic(path, render(results).encode())
+    page.write(render(results), path)

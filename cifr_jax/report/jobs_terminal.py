@@ -82,7 +82,5 @@ def summary(
         console.print(_families(results, write))
     for sentence in jobs.region(results):
         console.print(write(sentence))
-    failed = view.leakage(results)[1]
-    if failed:
-        console.print(write(f"Leakage checks FAILED: {', '.join(failed)}", "bold red"))
+    write.leakage(*view.leakage(results)[1:])
     write.path(report)

@@ -8,11 +8,9 @@ import math
 import os
 from typing import Any
 
-from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import drawing, figures, view, wording
+from cifr_jax.report import drawing, figures, page, view, wording
 from cifr_jax.report import pointwise_view as pointwise
 from cifr_jax.report.drawing import GRID, INK, MUTED, Drawing, Panel, axes_of_panel, pen
-from cifr_jax.report.page import environment
 from cifr_jax.report.pointwise_view import Monitored, Outcome, Share
 from cifr_jax.report.wording import clean, fixed, number, percent
 
@@ -120,22 +118,13 @@ def accuracies(results: view.Results) -> Drawing | None:
 
 def _context(results: view.Results) -> dict[str, Any]:
     found = pointwise.figures(results)
-    base = results.get("base_model") or {}
-    passed, failed, total = view.leakage(results)
     outcomes = pointwise.outcomes(results)
     after = {
         str(name): pointwise.mapping(one).get("asked_directly_after")
         for name, one in pointwise.mapping(found, "attacks").items()
     }
-    timings = results.get("timings") or {}
-    return {
-        "title": f"cifr_jax: {wording.clean(results.get('protocol') or 'pointwise')}",
+    return page.run_facts(results) | {
         "headline": pointwise.headline(results),
-        "protocol": results.get("protocol"),
-        "seed": results.get("seed"),
-        "schema": results.get("schema"),
-        "base_name": base.get("name"),
-        "base_parameters": number(base.get("parameters")),
         "gate": results.get("learned_gate"),
         "unlearned": pointwise.unlearned_words(results),
         "outcomes": [_outcome(outcome) for outcome in outcomes],
@@ -154,14 +143,6 @@ def _context(results: view.Results) -> dict[str, Any]:
         "monitored": [_monitored(one) for one in pointwise.monitored(results)],
         "losses": figures.losses(results),
         "limits": view.entries(results, "limits"),
-        "passed": passed,
-        "failed": failed,
-        "total": total,
-        "environment": list(wording.flattened(results.get("environment") or {})),
-        "timings": [(key, wording.seconds(value)) for key, value in timings.items()],
-        "config": list(wording.flattened(results.get("config") or {})),
-        "light": drawing.LIGHT,
-        "dark": drawing.DARK,
     }
 
 
@@ -171,7 +152,7 @@ def render(results: view.Results) -> str:
     Args:
       results: a results dict with `text.pointwise`; what is absent leaves its section out.
     """
-    return environment().get_template(_TEMPLATE).render(_context(results))
+    return page.render(_TEMPLATE, _context(results))
 
 
 def write_page(results: view.Results, path: str | os.PathLike[str]) -> None:
@@ -180,4 +161,4 @@ def write_page(results: view.Results, path: str | os.PathLike[str]) -> None:
     Raises:
       UserError: the file system refused.
     """
-    write_bytes_atomic(path, render(results).encode())
+    page.write(render(results), path)

@@ -73,7 +73,5 @@ def summary(
     unlearned = pointwise.unlearned_words(results)
     if unlearned:
         console.print(write(unlearned, "dim"))
-    failed = view.leakage(results)[1]
-    if failed:
-        console.print(write(f"Leakage checks FAILED: {', '.join(failed)}", "bold red"))
+    write.leakage(*view.leakage(results)[1:])
     write.path(report)

@@ -8,9 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import drawing, wording
-from cifr_jax.report.page import environment
+from cifr_jax.report import page, wording
 from cifr_jax.report.verdict_wording import p_value
 from cifr_jax.report.wording import fixed, number, percent
 
@@ -109,8 +107,6 @@ def _context(alarms: Alarms) -> dict[str, Any]:
         "environment": list(wording.flattened(alarms.get("environment") or {})),
         "config": list(wording.flattened(alarms.get("config") or {})),
         "schema": alarms.get("schema"),
-        "light": drawing.LIGHT,
-        "dark": drawing.DARK,
     }
 
 
@@ -120,7 +116,7 @@ def render(alarms: Alarms) -> str:
     Args:
       alarms: alarms.json (schema 1); what is absent leaves a gap.
     """
-    return environment().get_template(_TEMPLATE).render(_context(alarms))
+    return page.render(_TEMPLATE, _context(alarms))
 
 
 def write_page(alarms: Alarms, path: str | os.PathLike[str]) -> None:
@@ -129,4 +125,4 @@ def write_page(alarms: Alarms, path: str | os.PathLike[str]) -> None:
     Raises:
       UserError: the file system refused.
     """
-    write_bytes_atomic(path, render(alarms).encode())
+    page.write(render(alarms), path)

@@ -9,10 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import drawing, wording
+from cifr_jax.report import page, wording
 from cifr_jax.report import verdict_wording as words
-from cifr_jax.report.page import environment
 from cifr_jax.report.wording import fixed, number
 
 _TEMPLATE = "verdict.html.jinja"
@@ -122,8 +120,6 @@ def _context(verdict: words.Verdict) -> dict[str, Any]:
         "timings": [(key, wording.seconds(value)) for key, value in timings.items()],
         "total_time": sum(number(value) or 0.0 for value in timings.values()),
         "config": list(wording.flattened(verdict.get("config") or {})),
-        "light": drawing.LIGHT,
-        "dark": drawing.DARK,
     }
 
 
@@ -133,7 +129,7 @@ def render(verdict: words.Verdict) -> str:
     Args:
       verdict: a verdict dict (schema 1); what is absent leaves a gap.
     """
-    return environment().get_template(_TEMPLATE).render(_context(verdict))
+    return page.render(_TEMPLATE, _context(verdict))
 
 
 def write_page(verdict: words.Verdict, path: str | os.PathLike[str]) -> None:
@@ -142,4 +138,4 @@ def write_page(verdict: words.Verdict, path: str | os.PathLike[str]) -> None:
     Raises:
       UserError: the file system refused.
     """
-    write_bytes_atomic(path, render(verdict).encode())
+    page.write(render(verdict), path)
