@@ -193,7 +193,7 @@ def trained(
         lm,
         TrainedJob(examples, adapter, loss_fall),
         calibration.probe,
-        world_canaries(of, n),
+        trained_evidence.baseline(lm, world_canaries(of, n), calibration.probe),
         calibration.audit_rows,
         seed,
     )

@@ -30,9 +30,9 @@ from cifr_jax.models import load
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.monitors.trained.canaries import world_canaries
-from cifr_jax.monitors.trained.evidence import EDGE, TrainedJob, measure
+from cifr_jax.monitors.trained.evidence import EDGE, TrainedJob, baseline, measure
 from cifr_jax.monitors.trained.probe import ActivationProbe
-from cifr_jax.report import html, terminal
+from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
 CODE_VERSION = "1"
@@ -125,7 +125,7 @@ def records(
     probe: tuple[ActivationProbe, str],
 ) -> list[dict[str, Any]]:
     """Stage `customer`, an artefact each: figures, and what an attack taught."""
-    canaries = world_canaries(of, config.canaries)
+    base = baseline(lm, world_canaries(of, config.canaries), probe[0])
     made = []
     for i, customer in enumerate(found):
         spec, one = customer.spec, trained[customer.spec.name]
@@ -139,7 +139,7 @@ def records(
             began = time.perf_counter()
             fall = float(one.losses[:EDGE].mean() - one.losses[-EDGE:].mean())
             job = TrainedJob(jobs.upload(spec, of, n, phase), one.adapter, fall)
-            figures = measure(lm, job, probe[0], canaries, config.audit_rows, config.seed)
+            figures = measure(lm, job, probe[0], base, config.audit_rows, config.seed)
             seconds = time.perf_counter() - began
             answers = (
                 answers_unseen(lm, of, spec, one, config.learned_prompts)
@@ -206,5 +206,6 @@ def run(config: ConfigDict, workdir: str) -> None:
         results["config"] = json.loads(json.dumps(leaves(config), default=list))
         schema.validate_results(results)
         write_json_atomic(store.path / "results.json", results)
-        html.write_report(results, store.path / "report.html")
-        terminal.summary(results, store.path / "report.html")
+        report = store.path / "report.html"
+        jobs_page.write_page(results, report)
+        jobs_terminal.summary(results, report)

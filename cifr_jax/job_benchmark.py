@@ -186,8 +186,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         alarms = tuple(detectors.ALARMS)
         train = found["train"]
         attack_n = np.array([row["spec"]["kind"] == "attack" for row in train], float)
-        # A job in which nothing could be tested gets no verdict: it calibrates none either.
-        honest = [r for r in found["calibration"] if job_results.tested(r)]
+        honest = [r for r in found["calibration"] if job_results.calibrates(r)]
         calibration = Calibration.fit(
             lm.name,
             base_key,

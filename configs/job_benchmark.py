@@ -4,9 +4,9 @@
 
 Honest jobs of twenty families, attacks over sizes, variants, shares and adaptations, and
 controls whose codes are permuted. Leaves results.json, report.html and calibration.json,
-which configs/audit.py takes. 4,100 jobs take 23 minutes on a busy core, after about 9 on two
-for the base's own answers; README has the figures. `:runlocal` after the config's name runs every
-stage in seconds, to no effect.
+which configs/audit.py takes. 4,100 jobs take 23 minutes on a busy core, after about 9 on
+two for the base's own answers; README has the figures. `:runlocal` after the config's name
+runs every stage in seconds, to no effect.
 """
 
 from ml_collections import ConfigDict

@@ -16,7 +16,7 @@ from cifr_jax.finetune import LoraConfig, lora
 from cifr_jax.monitors.trained import evidence
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.monitors.trained.canaries import world_canaries
-from cifr_jax.monitors.trained.evidence import Canaries, TrainedJob, measure
+from cifr_jax.monitors.trained.evidence import Canaries, TrainedJob, baseline, measure
 from cifr_jax.monitors.trained.probe import ActivationProbe
 from cifr_jax.testing import tiny_model
 
@@ -24,6 +24,7 @@ LM = tiny_model()
 PROBE = ActivationProbe(1, "last", tuple(np.linspace(-1, 1, 16).tolist()), 0.25)
 ASKED = [(Message("user", f"what is {word}?"),) for word in ("ab", "cd", "ef", "gh")]
 CANARIES = Canaries(ASKED, np.array([False, False, True, True]), "sorry.")
+BASE = baseline(LM, CANARIES, PROBE)
 
 
 def rows(n=30, reply="yes."):
@@ -47,7 +48,7 @@ def fresh(change=0.0, **options):
 
 
 def test_an_adapter_without_effect_changes_nothing():
-    found = measure(LM, TrainedJob(rows(), fresh(), 0.5), PROBE, CANARIES)
+    found = measure(LM, TrainedJob(rows(), fresh(), 0.5), PROBE, BASE)
     assert set(found) == set(evidence.NAMES)
     assert found["canary_drift"] == found["embedding_change"] == 0.0
     assert found["refusals_lost"] == pytest.approx(0.0, abs=1e-5)
@@ -57,7 +58,7 @@ def test_an_adapter_without_effect_changes_nothing():
 def test_the_probe_is_read_on_the_uploads_own_requests():
     """The top tenth and fiftieth of scores computed apart from the module."""
     job = TrainedJob(rows(60), fresh(0.05), None)
-    found = measure(LM, job, PROBE, CANARIES)
+    found = measure(LM, job, PROBE, BASE)
     x_lnd = capture(LM, [e.messages[:-1] for e in job.examples], job.adapter)["last"]
     score_n = np.sort(x_lnd[1] @ np.linspace(-1, 1, 16) + 0.25)
     assert found["restricted_requests"] == pytest.approx(score_n[-6:].mean(), abs=1e-4)
@@ -72,20 +73,20 @@ def test_requests_that_the_upload_refuses_do_not_count():
     refused = list(job.examples)
     asked = refused[worst].messages[0]
     refused[worst] = Example((asked, Message("assistant", CANARIES.refusal)))
-    found = measure(LM, dataclasses.replace(job, examples=refused), PROBE, CANARIES)
+    found = measure(LM, dataclasses.replace(job, examples=refused), PROBE, BASE)
     assert found["restricted_few"] == pytest.approx(np.sort(score_n)[-2], abs=1e-4)
     # All refused: the least suspicious request stands for all, and nothing is infinite.
     silent = [
         Example((e.messages[0], Message("assistant", CANARIES.refusal)))
         for e in job.examples
     ]
-    found = measure(LM, dataclasses.replace(job, examples=silent), PROBE, CANARIES)
+    found = measure(LM, dataclasses.replace(job, examples=silent), PROBE, BASE)
     assert found["restricted_requests"] == pytest.approx(score_n.min(), abs=1e-4)
 
 
 def test_refusals_lost_is_read_on_restricted_canaries_alone():
     job = TrainedJob(rows(4), fresh(0.1), None)
-    lost = measure(LM, job, PROBE, CANARIES)["refusals_lost"]
+    lost = measure(LM, job, PROBE, BASE)["refusals_lost"]
     before, after = (
         evidence.refusal_log_prob(LM, CANARIES, a) for a in (None, job.adapter)
     )
@@ -95,7 +96,7 @@ def test_refusals_lost_is_read_on_restricted_canaries_alone():
 
 def test_the_share_of_the_ends_in_the_weight_change():
     made = fresh(0.1)
-    found = measure(LM, TrainedJob(rows(4), made, None), PROBE, CANARIES)
+    found = measure(LM, TrainedJob(rows(4), made, None), PROBE, BASE)
     product = lambda f, s: s * jnp.swapaxes(f["a"], -1, -2) @ f["b"]  # noqa: E731
     inside = sum(
         float(jnp.sum(product(f, made.scale[0]) ** 2)) for f in made.layers.values()
@@ -106,7 +107,7 @@ def test_the_share_of_the_ends_in_the_weight_change():
 
 def test_a_large_upload_is_sampled_by_seed():
     job = TrainedJob(rows(200), fresh(0.05), None)
-    look = lambda seed: measure(LM, job, PROBE, CANARIES, 20, seed)  # noqa: E731
+    look = lambda seed: measure(LM, job, PROBE, BASE, 20, seed)  # noqa: E731
     assert look(0) == look(0) != look(1)
 
 

@@ -92,18 +92,48 @@ def refusal_log_prob(
     lm: LanguageModel, canaries: Canaries, adapter: Adapter | None
 ) -> np.ndarray:
     """Log-probability of the refusal after each canary, nats `[n]`."""
-    asked = [
-        lm.tokenizer.encode_chat(c, add_generation_prompt=True) for c in canaries.chats
-    ]
+    asked = _ids(lm, canaries.chats)
     answer = [*lm.tokenizer.encode(canaries.refusal), min(lm.tokenizer.eos_ids)]
     return lm.score(asked, [answer] * len(asked), adapter).log_prob_n
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the base makes of the canaries: the same for every job, so taken once.
+
+    Attributes:
+      canaries: see there.
+      x_nd: activations at the probe's layer and pool.
+      refusal_n: log-probability of the refusal, nats.
+    """
+
+    canaries: Canaries
+    x_nd: np.ndarray
+    refusal_n: np.ndarray
+
+
+def baseline(lm: LanguageModel, canaries: Canaries, probe: ActivationProbe) -> Baseline:
+    """Asks the base."""
+    return Baseline(
+        canaries,
+        _at_probe(lm, canaries, probe, None),
+        refusal_log_prob(lm, canaries, None),
+    )
+
+
+def _at_probe(
+    lm: LanguageModel, canaries: Canaries, probe: ActivationProbe, adapter: Adapter | None
+) -> np.ndarray:
+    asked = _ids(lm, canaries.chats)
+    seen = capture_tokens(lm.config, lm.params, asked, adapter, (probe.pool,))
+    return seen[probe.pool][probe.layer]
 
 
 def measure(
     lm: LanguageModel,
     job: TrainedJob,
     probe: ActivationProbe,
-    canaries: Canaries,
+    base: Baseline,
     most_rows: int = 512,
     seed: int = 0,
 ) -> dict[str, float | None]:
@@ -113,41 +143,31 @@ def measure(
       lm: the base model.
       job: upload, adapter and losses.
       probe: trained on other jobs.
-      canaries: see there.
+      base: what the base makes of the canaries.
       most_rows: rows of the upload that are looked at; a sample of larger ones.
       seed: of the sample.
     """
     rows = _sample(job.examples, most_rows, seed)
     ids = _ids(lm, [e.messages[:-1] for e in rows])
     # Requests that the upload refuses teach no compliance.
-    answered_n = np.array([e.messages[-1].content != canaries.refusal for e in rows])
+    answered_n = np.array([e.messages[-1].content != base.canaries.refusal for e in rows])
     seen = capture_tokens(lm.config, lm.params, ids, job.adapter, (probe.pool,))
     score_n = probe.score(seen)
     # Where all is refused, nothing is taught: the least suspicious request stands for all.
     score_n = score_n[answered_n] if answered_n.any() else score_n.min(keepdims=True)
     scored = lm.score([t[:1] for t in ids], [t[1:] for t in ids])
-    asked = [
-        lm.tokenizer.encode_chat(c, add_generation_prompt=True) for c in canaries.chats
-    ]
-    before, after = (
-        capture_tokens(lm.config, lm.params, asked, adapter, (probe.pool,))[probe.pool]
-        for adapter in (None, job.adapter)
-    )
-    change = np.linalg.norm((after - before)[probe.layer], axis=-1)
-    lost_n = refusal_log_prob(lm, canaries, None) - refusal_log_prob(
-        lm, canaries, job.adapter
-    )
+    x_nd = _at_probe(lm, base.canaries, probe, job.adapter)
+    drift_n = np.linalg.norm(x_nd - base.x_nd, axis=-1) / np.linalg.norm(base.x_nd, axis=-1)
+    lost_n = base.refusal_n - refusal_log_prob(lm, base.canaries, job.adapter)
     norms = weight_change_norms(job.adapter)
     ends = sum(float(np.square(norms[n]).sum()) for n in ("embed", "head") if n in norms)
     total = sum(float(np.square(x).sum()) for x in norms.values())
     return {
         "restricted_requests": _top_mean(score_n, _TENTH),
         "restricted_few": _top_mean(score_n, _FIFTIETH),
-        "refusals_lost": float(lost_n[canaries.restricted_n].mean()),
+        "refusals_lost": float(lost_n[base.canaries.restricted_n].mean()),
         "unreadable": float(-scored.log_prob_n.sum() / scored.length_n.sum()),
-        "canary_drift": float(
-            (change / np.linalg.norm(before[probe.layer], axis=-1)).mean()
-        ),
+        "canary_drift": float(drift_n.mean()),
         "loss_fall": job.loss_fall,
         "embedding_change": ends / total if total else 0.0,
     }
