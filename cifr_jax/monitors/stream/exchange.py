@@ -25,12 +25,10 @@ _SHORT = 200  # characters of a reply that can be a set phrase
 _MAX_CHARS = 20_000  # of a request whose sentences are read
 _MAX_SENTENCES = 32
 _FEW = 16  # words of a reply in which a word of a scale is the label
-# Of scales; what polarity knows already (right, positive) is not among them.
+# What polarity knows already (right, positive) is not among them.
 _SCALE_WORDS = frozenset(
-    "first second third fourth fifth last early late short long neutral mixed high medium "
-    "low easy hard difficult spam ham even odd before after more less small large pass "
-    "fail".split()
-)
+    word for scale in visible_labels.SCALES for word in scale if polarity(word) is None
+) | {"fifth"}
 _NUMBER = re.compile(r"\d+")
 _LONE_MARK = re.compile(r"(?<![^\W_])([A-H])(?=[ \t]{0,8}\n)")
 
