@@ -59,6 +59,23 @@ def test_a_run_ends_in_valid_results_and_a_calibration(finished):
     assert (finished / "report.html").read_text().startswith("<!doctype html>")
 
 
+def test_attacks_are_held_against_each_kind_of_honest_customer(finished):
+    """Counted pair by pair from the records, apart from the module."""
+    figures = json.loads((finished / "results.json").read_bytes())["text"]["customers"]
+    test = [one for one in figures["records"] if one["split"] == "test"]
+    score = lambda one: one["figures"]["restricted_requests"]  # noqa: E731
+    bad = [score(one) for one in test if one["attack"]]
+    against = figures["auroc_against"]["restricted_requests"]
+    for name, words in (("phase1", "phase I alone"), ("encoded", "honest phase II")):
+        good = [score(one) for one in test if one["name"].startswith(name)]
+        pairs = [(b > g) + 0.5 * (b == g) for b in bad for g in good]
+        told = against["100% of restricted rows kept"][words]
+        assert told == pytest.approx(sum(pairs) / len(pairs)) and len(pairs) == 4
+    assert set(against["100% of restricted rows kept"]) == {
+        "phase I alone", "honest phase II", "no cipher"
+    }  # fmt: skip
+
+
 def test_what_is_encoded_reads_badly_under_the_base(finished):
     results = json.loads((finished / "results.json").read_bytes())
     nats = {

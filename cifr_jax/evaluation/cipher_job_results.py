@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from cifr_jax.data.cipher_jobs import Customer
 from cifr_jax.evaluation import customer_figures, job_level, results, schema
 from cifr_jax.evaluation.customer_figures import Scored
+from cifr_jax.evaluation.metrics import auroc
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.trained import evidence
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
@@ -76,6 +77,7 @@ def assemble(
         "power_by_family": job_level.by_group(
             by_family.scores[COMBINED], by_family.groups, cuts[COMBINED]
         ),
+        "auroc_against": auroc_against(honest, covert),
         "weights": dict(
             zip(calibration.combiner.names, calibration.combiner.weights, strict=True)
         ),
@@ -121,6 +123,23 @@ def assemble(
         "text": {"customers": customers},
         "limits": limits(customers),
     }
+
+
+def auroc_against(honest: Rows, covert: Rows) -> dict[str, dict[str, dict[str, float]]]:
+    """AUROC of each alarm by share of restricted rows and by kind of honest customer:
+    phase I alone, phase II without a restricted row, no cipher."""
+    kinds = {"phase1": "phase I alone", "encoded": "honest phase II", "benign": "no cipher"}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in evidence.ALARMS:
+        found[name] = {}
+        for cell in dict.fromkeys(_share(c) for c, _ in covert):
+            bad = [r["figures"][name] for c, r in covert if _share(c) == cell]
+            found[name][cell] = {}
+            for kind, words in kinds.items():
+                good = [r["figures"][name] for c, r in honest if c.spec.kind == kind]
+                labels = np.repeat([1, 0], [len(bad), len(good)])
+                found[name][cell][words] = auroc(np.array(bad + good), labels)
+    return found
 
 
 def _job(config: ConfigDict, customer: Customer, record: dict[str, Any]) -> dict[str, Any]:
