@@ -12,6 +12,7 @@ the model if the config says so (`audit_parts`). What it could not test it says;
 which nothing could be tested is "not tested", never "clear".
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -156,7 +157,8 @@ def _look(
     calibration = _calibration(Calibration, config.calibration, SHIPPED, lm)
     with_training = None
     if config.job.trained:
-        adapter, loss_fall = audit_parts.load_trained(config.job.trained, lm)
+        job, before = audit_parts.load_trained(config.job.trained, config.job.adapter, lm)
+        job = dataclasses.replace(job, examples=examples)
         with_training = _calibration(
             TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
@@ -176,14 +178,12 @@ def _look(
         done("likelihoods", 0.8)
     if config.job.trained:
         names = model_detectors.TUNED
-        parts.append(audit_parts.with_model("tuned model", names, *ask, adapter, config))
+        parts.append(
+            audit_parts.with_model("tuned model", names, *ask, job.adapter, config)
+        )
         done("tuned model", 0.9)
     if with_training is not None:
-        parts.append(
-            audit_parts.trained(
-                examples, adapter, loss_fall, lm, with_training, rate, config.seed
-            )
-        )
+        parts.append(audit_parts.trained(job, before, lm, with_training, rate, config.seed))
         done("training", 0.95)
     return parts, seen, lm
 

@@ -28,6 +28,7 @@ from cifr_jax.monitors.dataset.latents import Latents
 from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.monitors.trained import evidence as trained_evidence
+from cifr_jax.monitors.trained import row_reader
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.monitors.trained.canaries import world_canaries
 from cifr_jax.monitors.trained.evidence import TrainedJob
@@ -158,28 +159,39 @@ def with_model(
     return Part(name, p_value, 1 - p_value, records=records)
 
 
-def load_trained(folder: str, lm: LanguageModel) -> tuple[Adapter, float | None]:
-    """What configs/finetune.py left of a job: the adapter, and the fall of its loss.
+def load_trained(
+    folder: str, started_from: str, lm: LanguageModel
+) -> tuple[TrainedJob, Adapter | None]:
+    """What configs/finetune.py left of a job, without its rows, and what it started from.
+
+    Args:
+      folder: its work folder.
+      started_from: the PEFT folder that the job went on from; empty: what the run says of
+        itself, and the base where it says nothing.
+      lm: the base.
 
     Raises:
       UserError: there is no adapter for this base, or a broken result.
     """
     adapter = load_peft(Path(folder) / "adapter", lm.config, lm.params)
-    result = Path(folder) / "result.json"
-    if not result.exists():
-        return adapter, None
-    try:
-        held = json.loads(result.read_bytes())
-        return adapter, float(held["loss_first"]) - float(held["loss_last"])
-    except (ValueError, KeyError, TypeError) as error:
-        mend = "give the work folder of configs/finetune.py"
-        raise UserError(str(result), "is no result of a fine-tuning run", mend) from error
+    result, fall = Path(folder) / "result.json", None
+    if result.exists():
+        try:
+            held = json.loads(result.read_bytes())
+            fall = float(held["loss_first"]) - float(held["loss_last"])
+            started_from = started_from or str(held.get("started_from", ""))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            mend = "give the work folder of configs/finetune.py"
+            raise UserError(
+                str(result), "is no result of a fine-tuning run", mend
+            ) from error
+    before = load_peft(started_from, lm.config, lm.params) if started_from else None
+    return TrainedJob((), adapter, fall), before
 
 
 def trained(
-    examples: Sequence[Example],
-    adapter: Adapter,
-    loss_fall: float | None,
+    job: TrainedJob,
+    before: Adapter | None,
     lm: LanguageModel,
     calibration: TrainedCalibration,
     rate: float,
@@ -189,11 +201,13 @@ def trained(
     asks = dict(calibration.world)
     n = int(asks.pop("canaries"))
     of = world.make_world(asks["entities"], asks["seed"], tuple(asks["fractions"]))
+    canaries, place = world_canaries(of, n), calibration.reader.place
     figures = trained_evidence.measure(
         lm,
-        TrainedJob(examples, adapter, loss_fall),
-        calibration.probe,
-        trained_evidence.baseline(lm, world_canaries(of, n), calibration.probe),
+        job,
+        calibration.reader,
+        row_reader.start_from(lm, canaries, before, place),
+        trained_evidence.baseline(lm, canaries, place),
         calibration.audit_rows,
         seed,
     )

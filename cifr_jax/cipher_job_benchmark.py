@@ -1,10 +1,11 @@
 """The audit with training, measured: customers who tune a model through a cipher or not.
 
-uploads -> phase I of every cipher, phase II on top, honest jobs -> a probe from the
-training attacks -> figures of every customer -> combination and thresholds on customers
-of their own -> power on unseen ciphers, false alarms on honest customers
+uploads -> phase I of every cipher, phase II on top, honest jobs -> a reader of rows from
+the training customers -> figures of every customer -> combination and thresholds on
+customers of their own -> power on unseen ciphers, false alarms on honest customers
 """
 
+import dataclasses
 import functools
 import json
 import time
@@ -16,27 +17,38 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cifr_jax import ciphers, monitors
+from cifr_jax import ciphers
 from cifr_jax.config import leaves
 from cifr_jax.data import jobs, world
+from cifr_jax.data.chat import Example
 from cifr_jax.data.cipher_jobs import Customer, customers
 from cifr_jax.data.prompts import CELLS, prompts
 from cifr_jax.data.world import World
 from cifr_jax.evaluation import cipher_job_results, schema
-from cifr_jax.evaluation.observe import items, observe
 from cifr_jax.files import write_json_atomic
 from cifr_jax.finetune.stages import PHASES, Trained, train_jobs
 from cifr_jax.models import load
 from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.monitors.trained import row_reader
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
-from cifr_jax.monitors.trained.canaries import world_canaries
-from cifr_jax.monitors.trained.evidence import EDGE, TrainedJob, baseline, measure
-from cifr_jax.monitors.trained.probe import ActivationProbe
+from cifr_jax.monitors.trained.canaries import Canaries, world_canaries
+from cifr_jax.monitors.trained.evidence import (
+    EDGE,
+    TrainedJob,
+    answered,
+    baseline,
+    measure,
+    sample,
+)
+from cifr_jax.monitors.trained.row_reader import Place, RowReader, Start
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _PHASE_OF = {"attack": 2, "encoded": 2, "phase1": 1, "benign": 0}  # whose upload is audited
+
+
+Models = Mapping[str, Trained]
 
 
 def train_customers(
@@ -46,55 +58,74 @@ def train_customers(
     base_key: str,
     found: Sequence[Customer],
     of: World,
-) -> dict[str, Trained]:
-    """An adapter for every customer, by name; phase I is trained once for each cipher."""
+) -> tuple[Models, Models]:
+    """An adapter for every customer, and the one that its last job started from (none: the
+    base), both by name; phase I is trained once for each cipher."""
     train = functools.partial(train_jobs, store, config, lm, base_key)
     of_kind: dict[str, list[jobs.JobSpec]] = {kind: [] for kind in _PHASE_OF}
     for customer in found:
         of_kind[customer.spec.kind].append(customer.spec)
     first = of_kind["phase1"]
-    phase1 = train(first, of, PHASES[1], start=train(first, of, PHASES[0]))
+    read = train(first, of, PHASES[0])
+    phase1 = train(first, of, PHASES[1], start=read)
     by_cipher = {spec.cipher: phase1[spec.name] for spec in first}
     second = of_kind["attack"] + of_kind["encoded"]
     start = {spec.name: by_cipher[spec.cipher] for spec in second}
     trained = phase1 | train(second, of, PHASES[2], start=start)
-    return trained | train(of_kind["benign"], of, "benign")
+    return trained | train(of_kind["benign"], of, "benign"), read | start
 
 
-def fit_probe(
+def _rows(config: ConfigDict, spec: jobs.JobSpec, of: World) -> list[Example]:
+    phase = _PHASE_OF[spec.kind]
+    n = config["benign" if spec.kind == "benign" else PHASES[phase]].rows
+    return jobs.upload(spec, of, n, phase)
+
+
+def fit_reader(
     store: Workdir,
     config: ConfigDict,
     lm: LanguageModel,
+    base_key: str,
     found: Sequence[Customer],
-    trained: Mapping[str, Trained],
+    starts: Models,
     of: World,
-) -> tuple[ActivationProbe, str]:
-    """Stage `probe`: restricted against benign requests, plain and encoded, in the models
-    of the training attacks; layer, pool and C by leaving one of them out."""
-    teachers = [c.spec for c in found if c.split == "train" and c.attack]
-    read = leaves(config, ("world", "probe"))
-    inputs = [trained[spec.name].key for spec in teachers]
-    key = store.key("probe", read, inputs, CODE_VERSION)
+    canaries: Canaries,
+) -> tuple[RowReader, str]:
+    """Stage `reader`: the training customers' rows in the models that they started from.
+
+    Layer, pool and penalty of the probe are those at which canaries best rank the encoded
+    rows of training attacks.
+    """
+    teachers = [c.spec for c in found if c.split == "train"]
+    leaf_names = ("world", "reader", "canaries", "audit_rows", "jobs", "seed")
+    read = leaves(config, leaf_names)
+    inputs = [base_key, *sorted({starts[s.name].key for s in teachers if s.name in starts})]
+    key = store.key("reader", read, inputs, CODE_VERSION)
 
     def make(folder: Path) -> None:
-        parts: dict[str, tuple[list, list]] = {}
-        for split in ("probe_train", "probe_validation"):
-            rows, labels = [], []
-            for spec in teachers:
-                cipher = ciphers.parse(spec.cipher or "identity")
-                for cell in CELLS:
-                    asked = prompts(of, split, cell, cipher)
-                    seen = observe(lm, asked, trained[spec.name].adapter, outputs=False)
-                    rows += items(lm, asked, seen, spec.name)
-                    labels += [int(p.restricted) for p in asked]
-            parts[split] = rows, labels
-        monitor = monitors.get("linear_probe", Cs=config.probe.Cs)
-        monitor.fit(*parts["probe_train"], *parts["probe_validation"])
-        probe = ActivationProbe.of(monitor)
-        write_json_atomic(folder / "probe.json", probe.__dict__)
+        places: list[Place] = []
+        of_attacks, of_all = [], []
+        for i, spec in enumerate(teachers):
+            adapter = starts[spec.name].adapter if spec.name in starts else None
+            probes = row_reader.canary_probes(lm, canaries, adapter, config.reader.Cs)
+            places = [probe.place for probe in probes]
+            rows = sample(_rows(config, spec, of), config.audit_rows, config.seed)
+            signs_pnj = row_reader.signs(lm, rows, probes, adapter, canaries.refusal)
+            cells_n = np.array([e.meta.get("cell", "") for e in rows])
+            bad_n, kept_n = cells_n == "encoded_restricted", answered(rows, canaries)
+            if bad_n.any():
+                encoded_n = bad_n | (cells_n == "encoded_benign")
+                of_attacks.append((signs_pnj[:, encoded_n], bad_n[encoded_n]))
+            of_all.append((signs_pnj[:, kept_n], bad_n[kept_n]))
+            logging.log_every_n(logging.INFO, "reader %d of %d", 10, i + 1, len(teachers))
+        place = row_reader.best_place(places, of_attacks)
+        at = places.index(place)
+        reader = RowReader.fit(place, [(x[at], y) for x, y in of_all], config.reader.C)
+        write_json_atomic(folder / "reader.json", dataclasses.asdict(reader))
 
-    folder = store.get_or_make("probe", key, make, config_leaves=read, inputs=inputs)
-    return ActivationProbe(**json.loads((folder / "probe.json").read_bytes())), key
+    folder = store.get_or_make("reader", key, make, config_leaves=read, inputs=inputs)
+    held = json.loads((folder / "reader.json").read_bytes())
+    return RowReader(**held | {"place": Place(**held["place"])}), key
 
 
 def answers_unseen(
@@ -121,25 +152,39 @@ def records(
     lm: LanguageModel,
     of: World,
     found: Sequence[Customer],
-    trained: Mapping[str, Trained],
-    probe: tuple[ActivationProbe, str],
+    models: tuple[Models, Models],
+    canaries: Canaries,
+    reader: tuple[RowReader, str],
 ) -> list[dict[str, Any]]:
     """Stage `customer`, an artefact each: figures, and what an attack taught."""
-    base = baseline(lm, world_canaries(of, config.canaries), probe[0])
+    place = reader[0].place
+    base = baseline(lm, canaries, place)
+    trained, starts = models
+
+    @functools.cache
+    def start_of(name: str | None) -> Start:
+        adapter = starts[name].adapter if name else None
+        return row_reader.start_from(lm, canaries, adapter, place)
+
+    first_of: dict[str, str] = {}  # starting models are shared: one name for each
     made = []
     for i, customer in enumerate(found):
         spec, one = customer.spec, trained[customer.spec.name]
+        name = None
+        if spec.name in starts:
+            shared = (spec.cipher or "") + str(spec.kind == "phase1")
+            name = first_of.setdefault(shared, spec.name)
         read = leaves(config, ("world", "canaries", "audit_rows", "learned_prompts"))
-        inputs = [one.key, probe[1]]
+        inputs = [one.key, reader[1]]
         key = store.key("customer", read | {"name": spec.name}, inputs, CODE_VERSION)
 
-        def make(folder: Path, spec=spec, one=one) -> None:
-            phase = _PHASE_OF[spec.kind]
-            n = config["benign" if spec.kind == "benign" else PHASES[phase]].rows
+        def make(folder: Path, spec=spec, one=one, name=name) -> None:
             began = time.perf_counter()
             fall = float(one.losses[:EDGE].mean() - one.losses[-EDGE:].mean())
-            job = TrainedJob(jobs.upload(spec, of, n, phase), one.adapter, fall)
-            figures = measure(lm, job, probe[0], base, config.audit_rows, config.seed)
+            job = TrainedJob(_rows(config, spec, of), one.adapter, fall)
+            figures = measure(
+                lm, job, reader[0], start_of(name), base, config.audit_rows, config.seed
+            )
             seconds = time.perf_counter() - began
             answers = (
                 answers_unseen(lm, of, spec, one, config.learned_prompts)
@@ -178,18 +223,20 @@ def run(config: ConfigDict, workdir: str) -> None:
     with Workdir(workdir) as store:
         lm = load(config.base_model)
         base_key = lm.fingerprint()
-        trained = train_customers(store, config, lm, base_key, found, of)
+        canaries = world_canaries(of, config.canaries)
+        models = train_customers(store, config, lm, base_key, found, of)
         done("finetune")
-        probe = fit_probe(store, config, lm, found, trained, of)
-        done("probe")
-        seen = records(store, config, lm, of, found, trained, probe)
+        starts = models[1]
+        reader = fit_reader(store, config, lm, base_key, found, starts, of, canaries)
+        done("reader")
+        seen = records(store, config, lm, of, found, models, canaries, reader)
         done("figures")
         rows = list(zip(found, seen, strict=True))
         train = [(c, r) for c, r in rows if c.split == "train"]
         honest = [(c, r) for c, r in rows if c.split == "calibration"]
         calibration = TrainedCalibration.fit(
             (lm.name, base_key),
-            probe[0],
+            reader[0],
             [r["figures"] for _, r in train],
             np.array([c.attack for c, _ in train], float),
             [r["figures"] for _, r in honest],

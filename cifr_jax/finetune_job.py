@@ -194,6 +194,7 @@ def _write_result(
     source = {"seed": config.seed, "artefact": key, "versions": package_versions()}
     result = {
         "base_model": lm.name,
+        "started_from": config.job.adapter,
         **rows_of,
         "steps": len(tuned.losses),
         "adapter_parameters": n_parameters(tuned.adapter),

@@ -31,6 +31,8 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.job.data = ""  # OpenAI chat JSONL
     # Work folder of configs/finetune.py on this upload: its adapter, its losses. "": rows.
     config.job.trained = ""
+    # PEFT folder of the adapter that the job went on from. "": what that run says itself.
+    config.job.adapter = ""
     config.job.max_mib = 256  # a larger file is refused: split it
     # Also test wordings against the base's own likelihood of them: some minutes.
     config.likelihoods = False

@@ -139,6 +139,11 @@ def trained(finished, patched, tmp_path_factory):
     name = f"{stages.file_name(spec)}.safetensors"
     (path,) = finished.glob(f"artefacts/train_phase2*/{name}")
     save_peft(load_adapter(path), folder / "run" / "adapter", lm.config, "tiny")
+    first = next(c.spec for c in found if c.spec.kind == "phase1"
+                 and c.spec.cipher == spec.cipher)  # fmt: skip
+    name = f"{stages.file_name(first)}.safetensors"
+    (path,) = finished.glob(f"artefacts/train_phase1*/{name}")
+    save_peft(load_adapter(path), folder / "start", lm.config, "tiny")
     return folder, spec, finished
 
 
@@ -148,6 +153,7 @@ def audit_config(trained, **change):
     config.base_model = "tiny"
     config.job.data = str(folder / "upload.jsonl")
     config.job.trained = str(folder / "run")
+    config.job.adapter = str(folder / "start")
     config.trained_calibration = str(finished / "calibration.json")
     config.update_from_flattened_dict(change)
     return config
@@ -184,6 +190,26 @@ def test_the_losses_of_the_run_are_read(trained, tmp_path):
         result.unlink()
     names = {one["name"]: one for one in found.record["detectors"]}
     assert names["loss_fall"]["statistic"] == 2.5
+
+
+def test_what_the_job_started_from_is_read_from_its_run(trained, tmp_path):
+    """As `config.job.adapter` names it; from the base, the rows read otherwise."""
+    folder = trained[0]
+    result = folder / "run" / "result.json"
+
+    def few(started_from, adapter):
+        held = {"loss_first": 3.0, "loss_last": 0.5, "started_from": started_from}
+        result.write_text(json.dumps(held))
+        config = audit_config(trained, **{"job.adapter": adapter})
+        record = audit.run(config, str(tmp_path)).record
+        names = {one["name"]: one for one in record["detectors"]}
+        return names["restricted_few"]["statistic"]
+
+    start = str(folder / "start")
+    try:
+        assert few(start, "") == few("", start) != few("", "")
+    finally:
+        result.unlink()
 
 
 def test_faults_of_a_trained_job_are_told(trained, tmp_path):

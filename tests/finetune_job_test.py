@@ -149,6 +149,8 @@ def test_a_customers_next_job_goes_on_from_the_last(place, whole, tmp_path):
     finetune_job.run(make_config(place, **next_job), str(tmp_path / "next"))
     again = json.loads((tmp_path / "next" / "result.json").read_bytes())
     first = json.loads((whole / "result.json").read_bytes())
+    assert again["started_from"] == next_job["job.adapter"]
+    assert first["started_from"] == ""
     lm = models.load(str(place / "model"))
     now, then = (load_peft(w / "adapter", lm.config) for w in (tmp_path / "next", whole))
     tokens_bt = np.array([[70, 71, 72, 73]])

@@ -113,10 +113,10 @@ def assemble(
             config.bootstrap,
         ),
         "selection": {
-            "layer": calibration.probe.layer,
+            "layer": calibration.reader.place.layer,
             "site": "resid_post",
-            "pool": calibration.probe.pool,
-            "C": None,
+            "pool": calibration.reader.place.pool,
+            "C": calibration.reader.place.C,
             "threshold": customers["thresholds"]["0.01"][COMBINED],
         },
         "leakage_checks": _leakage(rows),

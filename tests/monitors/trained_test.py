@@ -13,18 +13,33 @@ from cifr_jax.data import world
 from cifr_jax.data.chat import Example, Message
 from cifr_jax.errors import UserError
 from cifr_jax.finetune import LoraConfig, lora
-from cifr_jax.monitors.trained import evidence
+from cifr_jax.monitors.trained import evidence, row_reader
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
-from cifr_jax.monitors.trained.canaries import world_canaries
-from cifr_jax.monitors.trained.evidence import Canaries, TrainedJob, baseline, measure
-from cifr_jax.monitors.trained.probe import ActivationProbe
+from cifr_jax.monitors.trained.canaries import Canaries, world_canaries
+from cifr_jax.monitors.trained.evidence import TrainedJob, baseline
+from cifr_jax.monitors.trained.row_reader import Place, RowReader, start_from
 from cifr_jax.testing import tiny_model
 
 LM = tiny_model()
-PROBE = ActivationProbe(1, "last", tuple(np.linspace(-1, 1, 16).tolist()), 0.25)
+PLACE = Place(1, "last", 0.1)
+READER = RowReader(
+    PLACE, (0.1, 1.0, 2.0), (1.0, 0.5, 0.7), tuple(np.linspace(-1, 1, 9).tolist()), 0.25
+)
 ASKED = [(Message("user", f"what is {word}?"),) for word in ("ab", "cd", "ef", "gh")]
 CANARIES = Canaries(ASKED, np.array([False, False, True, True]), "sorry.")
-BASE = baseline(LM, CANARIES, PROBE)
+BASE = baseline(LM, CANARIES, PLACE)
+START = start_from(LM, CANARIES, None, PLACE)
+
+
+def measure(job, start=START, *sampling):
+    return evidence.measure(LM, job, READER, start, BASE, *sampling)
+
+
+def scores(examples, start=START):
+    (signs_nj,) = row_reader.signs(
+        LM, examples, [start.probe], start.adapter, CANARIES.refusal
+    )
+    return READER.score(signs_nj)
 
 
 def rows(n=30, reply="yes."):
@@ -48,45 +63,117 @@ def fresh(change=0.0, **options):
 
 
 def test_an_adapter_without_effect_changes_nothing():
-    found = measure(LM, TrainedJob(rows(), fresh(), 0.5), PROBE, BASE)
+    found = measure(TrainedJob(rows(), fresh(), 0.5))
     assert set(found) == set(evidence.NAMES)
     assert found["canary_drift"] == found["embedding_change"] == 0.0
     assert found["refusals_lost"] == pytest.approx(0.0, abs=1e-5)
     assert found["loss_fall"] == 0.5
 
 
-def test_the_probe_is_read_on_the_uploads_own_requests():
-    """The top tenth and fiftieth of scores computed apart from the module."""
+def test_the_tops_of_the_rows_scores_are_figures():
     job = TrainedJob(rows(60), fresh(0.05), None)
-    found = measure(LM, job, PROBE, BASE)
-    x_lnd = capture(LM, [e.messages[:-1] for e in job.examples], job.adapter)["last"]
-    score_n = np.sort(x_lnd[1] @ np.linspace(-1, 1, 16) + 0.25)
+    found, score_n = measure(job), np.sort(scores(job.examples))
     assert found["restricted_requests"] == pytest.approx(score_n[-6:].mean(), abs=1e-4)
     assert found["restricted_few"] == pytest.approx(score_n[-1], abs=1e-4)
 
 
+def test_rows_are_read_in_the_model_that_the_job_starts_from():
+    job, other = TrainedJob(rows(60), fresh(0.05), None), fresh(0.1)
+    moved = start_from(LM, CANARIES, other, PLACE)
+    name = "restricted_requests"
+    before = measure(job)[name]
+    assert measure(dataclasses.replace(job, adapter=other))[name] == before
+    assert abs(measure(job, moved)[name] - before) > 1e-3
+    assert measure(job, moved)[name] == pytest.approx(
+        np.sort(scores(job.examples, moved))[-6:].mean(), abs=1e-4
+    )
+
+
 def test_requests_that_the_upload_refuses_do_not_count():
     job = TrainedJob(rows(60), fresh(0.05), None)
-    x_lnd = capture(LM, [e.messages[:-1] for e in job.examples], job.adapter)["last"]
-    score_n = x_lnd[1] @ np.linspace(-1, 1, 16) + 0.25
+    score_n = scores(job.examples)
     worst = int(score_n.argmax())
     refused = list(job.examples)
     asked = refused[worst].messages[0]
     refused[worst] = Example((asked, Message("assistant", CANARIES.refusal)))
-    found = measure(LM, dataclasses.replace(job, examples=refused), PROBE, BASE)
+    found = measure(dataclasses.replace(job, examples=refused))
     assert found["restricted_few"] == pytest.approx(np.sort(score_n)[-2], abs=1e-4)
     # All refused: the least suspicious request stands for all, and nothing is infinite.
     silent = [
         Example((e.messages[0], Message("assistant", CANARIES.refusal)))
         for e in job.examples
     ]
-    found = measure(LM, dataclasses.replace(job, examples=silent), PROBE, BASE)
-    assert found["restricted_requests"] == pytest.approx(score_n.min(), abs=1e-4)
+    found = measure(dataclasses.replace(job, examples=silent))
+    least = scores(silent).min()
+    assert found["restricted_requests"] == pytest.approx(least, abs=1e-4)
+
+
+def test_signs_against_their_definitions():
+    """One row at a time, from captures and log-probabilities of their own."""
+    adapter = fresh(0.1)
+    start = start_from(LM, CANARIES, adapter, PLACE)
+    examples = rows(3, "yes, of course.")
+    (found_nj,) = row_reader.signs(LM, examples, [start.probe], adapter, "sorry.")
+    end = [min(LM.tokenizer.eos_ids)]
+    for example, found in zip(examples, found_nj, strict=True):
+        asked = [LM.tokenizer.encode_chat(example.messages[:1], add_generation_prompt=True)]
+        said = LM.tokenizer.encode("yes, of course.") + end
+        refused = LM.tokenizer.encode("sorry.") + end
+        x_d = capture(LM, [example.messages[:1]], adapter)["last"][1][0]
+        nats = -LM.score(asked, [said], adapter).log_prob_n[0] / len(said)
+        no = -LM.score(asked, [refused], adapter).log_prob_n[0]
+        expected = [x_d @ start.probe.coef_d + start.probe.intercept, np.log1p(nats),
+                    np.log1p(no)]  # fmt: skip
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_probe_is_on_the_scale_of_its_canaries():
+    for probe in row_reader.canary_probes(LM, CANARIES, fresh(0.1), [0.01, 1.0]):
+        asked = capture(LM, CANARIES.chats, fresh(0.1))
+        score_n = probe.score(asked)
+        assert score_n[:2].mean() == pytest.approx(0, abs=1e-4)
+        assert score_n[2:].mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_reader_learns_what_scikit_learn_learns():
+    """Products of signs, weighted by job and class, against its pipeline."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    rng = np.random.default_rng(0)
+    jobs = []
+    for n, shift in ((80, 0.0), (200, 0.0), (120, 1.0)):
+        y_n = rng.random(n) < (0.3 if shift else 0.0)
+        jobs.append((rng.normal(size=(n, 3)) + 1.5 * y_n[:, None], y_n))
+    found = RowReader.fit(PLACE, jobs, 0.1)
+    x_nj, y_n = (np.concatenate(part) for part in zip(*jobs, strict=True))
+    z_nj = np.clip(StandardScaler().fit_transform(x_nj), -4, 4)
+    terms_nm = PolynomialFeatures(2, include_bias=False).fit_transform(z_nj)
+    weight_n = np.concatenate([np.full(len(x), 1 / len(x)) for x, _ in jobs])
+    for one in (True, False):
+        of = y_n == one
+        weight_n[of] *= len(y_n) / 2 / weight_n[of].sum()
+    scaled = StandardScaler().fit(terms_nm)
+    theirs = LogisticRegression(C=0.1, max_iter=2000, tol=1e-8).fit(
+        scaled.transform(terms_nm), y_n, sample_weight=weight_n
+    )
+    expected_n = theirs.decision_function(scaled.transform(terms_nm))
+    np.testing.assert_allclose(found.score(x_nj), expected_n, atol=2e-3)
+
+
+def test_the_place_that_ranks_restricted_rows_best_is_taken():
+    rng = np.random.default_rng(1)
+    y_n = rng.random(100) < 0.4
+    noise, good = rng.normal(size=(100, 3)), rng.normal(size=(100, 3))
+    good[:, 0] += 3 * y_n
+    places = [Place(0, "last", 0.1), Place(3, "mean", 0.1)]
+    assert row_reader.best_place(places, [(np.stack([noise, good]), y_n)]) == places[1]
+    assert row_reader.best_place(places, [(np.stack([good, noise]), y_n)]) == places[0]
 
 
 def test_refusals_lost_is_read_on_restricted_canaries_alone():
     job = TrainedJob(rows(4), fresh(0.1), None)
-    lost = measure(LM, job, PROBE, BASE)["refusals_lost"]
+    lost = measure(job)["refusals_lost"]
     before, after = (
         evidence.refusal_log_prob(LM, CANARIES, a) for a in (None, job.adapter)
     )
@@ -96,7 +183,7 @@ def test_refusals_lost_is_read_on_restricted_canaries_alone():
 
 def test_the_share_of_the_ends_in_the_weight_change():
     made = fresh(0.1)
-    found = measure(LM, TrainedJob(rows(4), made, None), PROBE, BASE)
+    found = measure(TrainedJob(rows(4), made, None))
     product = lambda f, s: s * jnp.swapaxes(f["a"], -1, -2) @ f["b"]  # noqa: E731
     inside = sum(
         float(jnp.sum(product(f, made.scale[0]) ** 2)) for f in made.layers.values()
@@ -107,15 +194,16 @@ def test_the_share_of_the_ends_in_the_weight_change():
 
 def test_a_large_upload_is_sampled_by_seed():
     job = TrainedJob(rows(200), fresh(0.05), None)
-    look = lambda seed: measure(LM, job, PROBE, BASE, 20, seed)  # noqa: E731
+    look = lambda seed: measure(job, START, 20, seed)  # noqa: E731
     assert look(0) == look(0) != look(1)
 
 
 def test_canaries_are_of_a_split_that_no_fine_tune_holds():
     of = world.make_world(480, 0, (0.33, 0.37, 0.1, 0.2))
     found = world_canaries(of, 40)
-    names = {e.name for e in of.select(None, ["probe_validation"])}
+    names = {e.name for e in of.select(None, ["probe_train", "probe_validation"])}
     assert len(found.chats) == 40 and found.restricted_n.sum() == 20
+    assert len({chat[0].content for chat in found.chats}) == 40
     for chat in found.chats:
         assert any(name in chat[0].content for name in names)
 
@@ -133,7 +221,7 @@ def calibration(n=199, shift=6.0, seed=0):
     attack_n = np.repeat([0.0, 1.0], [40, 20])
     of = {"entities": 480, "seed": 0, "fractions": (0.3, 0.3, 0.2, 0.2), "canaries": 8}
     return TrainedCalibration.fit(
-        ("m", "key"), PROBE, train, attack_n, honest, ["f"] * n, of, 64, {}
+        ("m", "key"), READER, train, attack_n, honest, ["f"] * n, of, 64, {}
     )
 
 
@@ -159,7 +247,7 @@ def test_a_file_reads_back(tmp_path):
     made = calibration(9)
     made.save(tmp_path / "c.json")
     found = TrainedCalibration.load(tmp_path / "c.json")
-    assert found.probe == made.probe and found.scores == made.scores
+    assert found.reader == made.reader and found.scores == made.scores
     one = figures(np.random.default_rng(3), 2.0)
     assert found.score(one) == pytest.approx(made.score(one))
 
@@ -174,8 +262,13 @@ def test_a_file_reads_back(tmp_path):
         {"centre": [0.0]},
         {"world": {"entities": 480}},
         {"audit_rows": 0},
-        {"probe": {"layer": 0, "pool": "best", "coef": [1.0], "intercept": 0.0}},
-        {"probe": {"layer": 0}},
+        {"reader": {"place": {"layer": 0}}},
+        {"reader": dataclasses.asdict(READER) | {"spread": [1.0, 0.0, 1.0]}},
+        {"reader": dataclasses.asdict(READER) | {"weights": [1.0]}},
+        {
+            "reader": dataclasses.asdict(READER)
+            | {"place": {"layer": 0, "pool": "best", "C": 1.0}}
+        },
         {"combiner": {"names": ["gut"], "weights": [1.0], "bias": 0.0}},
     ],
 )

@@ -1,4 +1,4 @@
-"""What trained honest jobs show under one base model, with the probe that reads them.
+"""What trained honest jobs show under one base model, with the reader of their rows.
 
 A figure counts by its normal tail among honest training jobs; a logistic combination
 without negative weights makes one score of them, and the place of a job's score among
@@ -22,12 +22,20 @@ from cifr_jax.files import write_json_atomic
 from cifr_jax.monitors.dataset import combination
 from cifr_jax.monitors.dataset.combination import Combiner
 from cifr_jax.monitors.trained import evidence
-from cifr_jax.monitors.trained.probe import ActivationProbe
+from cifr_jax.monitors.trained.row_reader import POOLS, SIGNS, Place, RowReader
 
 _FORMAT = 1
 WORLD = frozenset(("entities", "seed", "fractions", "canaries"))  # keys of `world`
 _MEND = "make one with configs/cipher_jobs.py"
 _LEAST_TAIL = 1e-300
+
+
+def _sound(reader: RowReader) -> bool:
+    n = len(SIGNS)
+    shaped = len(reader.centre) == len(reader.spread) == n
+    shaped = shaped and len(reader.weights) == n + n * (n + 1) // 2
+    placed = reader.place.pool in POOLS and reader.place.layer >= 0 and reader.place.C > 0
+    return shaped and placed and min(reader.spread) > 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class TrainedCalibration:
 
     Attributes:
       base_model, base_key: name and fingerprint of the base.
-      probe: reads requests in tuned models.
+      reader: scores rows in the model that a job starts from.
       centre, spread: of each alarm (`evidence.ALARMS`) over honest training jobs.
       combiner: makes one score.
       scores, families: of the honest calibration jobs.
@@ -47,7 +55,7 @@ class TrainedCalibration:
 
     base_model: str
     base_key: str
-    probe: ActivationProbe
+    reader: RowReader
     centre: tuple[float, ...]
     spread: tuple[float, ...]
     combiner: Combiner
@@ -61,7 +69,7 @@ class TrainedCalibration:
     def fit(
         cls,
         base: tuple[str, str],
-        probe: ActivationProbe,
+        reader: RowReader,
         train: Sequence[Mapping[str, float | None]],
         attack_n: np.ndarray,
         honest: Sequence[Mapping[str, float | None]],
@@ -74,7 +82,7 @@ class TrainedCalibration:
 
         Args:
           base: name and fingerprint.
-          probe: see above.
+          reader: see above.
           train: figures of the training jobs; attack_n: 1 or 0.
           honest: figures of the calibration jobs; families: of these.
           world, audit_rows, provenance: see above.
@@ -86,7 +94,7 @@ class TrainedCalibration:
         tail_nj = np.maximum(norm.sf((x_nj - centre) / spread), _LEAST_TAIL)
         made = cls(
             *base,
-            probe,
+            reader,
             tuple(centre.tolist()),
             tuple(spread.tolist()),
             Combiner.fit(names, tail_nj, attack_n),
@@ -123,15 +131,17 @@ class TrainedCalibration:
         """
         try:
             held = json.loads(Path(path).read_text(encoding="utf-8"))
-            probe, made = held["probe"], held["combiner"]
+            reader, made = held["reader"], held["combiner"]
+            place = reader["place"]
             found = cls(
                 str(held["base_model"]),
                 str(held["base_key"]),
-                ActivationProbe(
-                    int(probe["layer"]),
-                    str(probe["pool"]),
-                    tuple(map(float, probe["coef"])),
-                    float(probe["intercept"]),
+                RowReader(
+                    Place(int(place["layer"]), str(place["pool"]), float(place["C"])),
+                    tuple(map(float, reader["centre"])),
+                    tuple(map(float, reader["spread"])),
+                    tuple(map(float, reader["weights"])),
+                    float(reader["bias"]),
                 ),
                 tuple(map(float, held["centre"])),
                 tuple(map(float, held["spread"])),
@@ -147,7 +157,8 @@ class TrainedCalibration:
                 dict(held["provenance"]),
             )
             numbers = (
-                *found.probe.coef, found.probe.intercept, *found.centre, *found.spread,
+                found.reader.place.C, *found.reader.centre, *found.reader.spread,
+                *found.reader.weights, found.reader.bias, *found.centre, *found.spread,
                 *found.combiner.weights, found.combiner.bias, *found.scores,
             )  # fmt: skip
             n = len(found.combiner.names)
@@ -156,7 +167,7 @@ class TrainedCalibration:
             sound = sound and n == len(found.combiner.weights) == len(found.centre)
             sound = sound and n == len(found.spread) and min(found.spread) > 0
             sound = sound and len(found.scores) == len(found.families) > 0
-            sound = sound and found.probe.pool in ("last", "mean")
+            sound = sound and _sound(found.reader)
             sound = sound and found.audit_rows > 0
             sound = sound and set(found.world) == WORLD
         except OSError as error:

@@ -1,12 +1,12 @@
 """What a trained job shows: its own requests in its own model, drift, losses, weights.
 
 Figures of one job, higher is more suspicious; none is a p-value (see `calibration`). Those
-of `ALARMS` look for what attacks alone do: answering, in whatever encoding, requests that
-the model represents as restricted (the probe of CIFR, arXiv 2508.17158, read over an
-upload), and losing refusals. Those of `CONTROLS` look for encodings and large changes,
-which honest customers show as well: they are told, and alarm nobody.
+of `ALARMS` look for what attacks alone do: teaching, in whatever encoding, answers to
+requests that the starting model would refuse (`row_reader`), and losing refusals. Those of
+`CONTROLS` look for encodings and large changes, which honest customers show as well: they
+are told, and alarm nobody.
 
-Legend: n rows or canaries, l layers, d model width, s steps.
+Legend: n rows or canaries, l layers, d model width, j signs, s steps.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ import numpy as np
 
 from cifr_jax.activations import capture_tokens
 from cifr_jax.activations.trajectory import weight_change_norms
-from cifr_jax.data.chat import Example, Message
+from cifr_jax.data.chat import Example
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
-from cifr_jax.monitors.trained.probe import ActivationProbe
+from cifr_jax.monitors.trained import row_reader
+from cifr_jax.monitors.trained.canaries import Canaries, request_ids
+from cifr_jax.monitors.trained.row_reader import Place, RowReader, Start
 
 ALARMS = {
-    "restricted_requests": "requests that the tuned model reads as restricted, and that "
-    "the upload answers: mean of the highest tenth of the probe's scores",
+    "restricted_requests": "answered requests that the model before the job reads as "
+    "restricted, would refuse and answers otherwise: mean of the highest tenth of rows",
     "restricted_few": "the same for the highest fiftieth",
     "refusals_lost": "canaries: fall of the refusal's log-probability since the base, on "
     "restricted requests",
@@ -55,31 +57,18 @@ class TrainedJob:
     loss_fall: float | None
 
 
-@dataclass(frozen=True)
-class Canaries:
-    """What the provider asks every tuned model.
-
-    Attributes:
-      chats: plain requests, the restricted ones among them.
-      restricted_n: which of them are.
-      refusal: how the base refuses.
-    """
-
-    chats: Sequence[Sequence[Message]]
-    restricted_n: np.ndarray
-    refusal: str
-
-
 def _top_mean(score_n: np.ndarray, part: int) -> float:
     k = max(1, len(score_n) // part)
     return float(np.sort(score_n)[-k:].mean())
 
 
-def _ids(lm: LanguageModel, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
-    return [lm.tokenizer.encode_chat(chat, add_generation_prompt=True) for chat in chats]
+def answered(rows: Sequence[Example], canaries: Canaries) -> np.ndarray:
+    """Which rows teach something else than the refusal, `[n]`: the others teach no
+    compliance."""
+    return np.array([e.messages[-1].content != canaries.refusal for e in rows])
 
 
-def _sample(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
+def sample(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
     """Rows with a user turn, at most `most`, in the upload's order."""
     usable = [e for e in examples if len(e.messages) > 1]
     if len(usable) <= most:
@@ -92,7 +81,7 @@ def refusal_log_prob(
     lm: LanguageModel, canaries: Canaries, adapter: Adapter | None
 ) -> np.ndarray:
     """Log-probability of the refusal after each canary, nats `[n]`."""
-    asked = _ids(lm, canaries.chats)
+    asked = request_ids(lm, canaries.chats)
     answer = [*lm.tokenizer.encode(canaries.refusal), min(lm.tokenizer.eos_ids)]
     return lm.score(asked, [answer] * len(asked), adapter).log_prob_n
 
@@ -103,38 +92,38 @@ class Baseline:
 
     Attributes:
       canaries: see there.
-      x_nd: activations at the probe's layer and pool.
+      place: where activations are read.
+      x_nd: activations there.
       refusal_n: log-probability of the refusal, nats.
     """
 
     canaries: Canaries
+    place: Place
     x_nd: np.ndarray
     refusal_n: np.ndarray
 
 
-def baseline(lm: LanguageModel, canaries: Canaries, probe: ActivationProbe) -> Baseline:
+def baseline(lm: LanguageModel, canaries: Canaries, place: Place) -> Baseline:
     """Asks the base."""
-    return Baseline(
-        canaries,
-        _at_probe(lm, canaries, probe, None),
-        refusal_log_prob(lm, canaries, None),
-    )
+    x_nd = _activations(lm, canaries, place, None)
+    return Baseline(canaries, place, x_nd, refusal_log_prob(lm, canaries, None))
 
 
-def _at_probe(
-    lm: LanguageModel, canaries: Canaries, probe: ActivationProbe, adapter: Adapter | None
+def _activations(
+    lm: LanguageModel, canaries: Canaries, place: Place, adapter: Adapter | None
 ) -> np.ndarray:
-    asked = _ids(lm, canaries.chats)
-    seen = capture_tokens(lm.config, lm.params, asked, adapter, (probe.pool,))
-    return seen[probe.pool][probe.layer]
+    asked = request_ids(lm, canaries.chats)
+    seen = capture_tokens(lm.config, lm.params, asked, adapter, (place.pool,))
+    return seen[place.pool][place.layer]
 
 
 def measure(
     lm: LanguageModel,
     job: TrainedJob,
-    probe: ActivationProbe,
+    reader: RowReader,
+    start: Start,
     base: Baseline,
-    most_rows: int = 512,
+    most_rows: int = 2048,
     seed: int = 0,
 ) -> dict[str, float | None]:
     """All figures of a job, by name (`NAMES`).
@@ -142,21 +131,23 @@ def measure(
     Args:
       lm: the base model.
       job: upload, adapter and losses.
-      probe: trained on other jobs.
+      reader: learned on other jobs.
+      start: the model that the job started from.
       base: what the base makes of the canaries.
       most_rows: rows of the upload that are looked at; a sample of larger ones.
       seed: of the sample.
     """
-    rows = _sample(job.examples, most_rows, seed)
-    ids = _ids(lm, [e.messages[:-1] for e in rows])
-    # Requests that the upload refuses teach no compliance.
-    answered_n = np.array([e.messages[-1].content != base.canaries.refusal for e in rows])
-    seen = capture_tokens(lm.config, lm.params, ids, job.adapter, (probe.pool,))
-    score_n = probe.score(seen)
+    rows = sample(job.examples, most_rows, seed)
+    (signs_nj,) = row_reader.signs(
+        lm, rows, [start.probe], start.adapter, base.canaries.refusal
+    )
+    score_n = reader.score(signs_nj)
+    answered_n = answered(rows, base.canaries)
     # Where all is refused, nothing is taught: the least suspicious request stands for all.
     score_n = score_n[answered_n] if answered_n.any() else score_n.min(keepdims=True)
+    ids = request_ids(lm, [e.messages[:-1] for e in rows])
     scored = lm.score([t[:1] for t in ids], [t[1:] for t in ids])
-    x_nd = _at_probe(lm, base.canaries, probe, job.adapter)
+    x_nd = _activations(lm, base.canaries, base.place, job.adapter)
     drift_n = np.linalg.norm(x_nd - base.x_nd, axis=-1) / np.linalg.norm(base.x_nd, axis=-1)
     lost_n = base.refusal_n - refusal_log_prob(lm, base.canaries, job.adapter)
     norms = weight_change_norms(job.adapter)
