@@ -1,6 +1,6 @@
 """The table of docs/parity.md: the decoder beside transformers, family by family.
 
-  python -m benchmarks.parity_table [--models 8] [--families llama ...] [--out docs/parity.md]
+  python -m benchmarks.parity_table [--models 8] [--families llama] [--out docs/parity.md]
 
 Random tiny models with every switchable feature of their family (`testing_families`), three
 texts of 28, 17 and 5 tokens. Needs the extra `parity`. About three seconds a model.

@@ -134,7 +134,7 @@ def _smollm3(draw: _Draw, common: Mapping[str, Any]) -> dict[str, Any]:
 
 def _phi3(draw: _Draw, common: Mapping[str, Any]) -> dict[str, Any]:
     heads = common["num_attention_heads"]
-    half = draw.either(*_HALF_HEADS)
+    half = draw.either(*(half for half in _HALF_HEADS if 2 * half * heads >= 8))
     rotated = draw.whole(1, half)
     found = {
         # The lists of factors are checked against width over heads.
@@ -179,7 +179,8 @@ def random_settings(family: str, rng: np.random.Generator) -> dict[str, Any]:
         "num_hidden_layers": draw.whole(1, 4),
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
-        "hidden_size": heads * draw.whole(2, 5),
+        # Norms of fewer numbers would magnify rounding.
+        "hidden_size": heads * draw.whole(-(-8 // heads), 3 - (-8 // heads)),
         "head_dim": 2 * draw.either(*_HALF_HEADS),
         "intermediate_size": draw.whole(5, 40),
         "max_position_embeddings": 64,
@@ -204,11 +205,12 @@ def random_parameters(config: DecoderConfig, rng: np.random.Generator) -> Params
         if isinstance(shape, dict):
             return {key: filled(key, child) for key, child in shape.items()}
         x = rng.normal(size=shape)
+        # Blocks add less than they read, as trained ones do: rounding would grow from block
+        # to block otherwise.
         if name.endswith("norm"):
-            x = 0.3 * x + (0.0 if config.norm == "gemma" else 1.0)
+            x = (1 + 0.3 * x) * (0.5 if name.endswith("post_norm") else 1.0)
+            x -= config.norm == "gemma"
         elif name in LAYER_MATRICES or name == "head":
-            # Blocks that add less than they read, as trained ones do: rounding would grow
-            # from block to block otherwise.
             x *= shape[-2] ** -0.5 * (0.5 if name in ("o", "down") else 1.0)
         elif name == "embed":
             x *= shape[-1] ** -0.5

@@ -51,8 +51,9 @@ class Differences(NamedTuple):
 def reference(settings: dict[str, Any], config: DecoderConfig, params: Params) -> Any:
     """The model of transformers for the same config.json, with our weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, logging
 
+    logging.set_verbosity_error()  # random factors are not what it advises
     theirs = AutoConfig.for_model(**settings)
     model = AutoModelForCausalLM.from_config(theirs, attn_implementation="eager")
     slots = tensor_slots(config)

@@ -25,7 +25,7 @@ def matrix_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
 def norm_shapes(config: DecoderConfig) -> dict[str, tuple[int]]:
     """Width of every norm of a block."""
     d, h = config.d_model, config.d_head
-    names = ("attn_norm", "mlp_norm") if config.pre_norm else ()
+    names: tuple[str, ...] = ("attn_norm", "mlp_norm") if config.pre_norm else ()
     names += ("attn_post_norm", "mlp_post_norm") if config.post_norm else ()
     widths = dict.fromkeys(names, (d,))
     if config.qk_norm == "head":

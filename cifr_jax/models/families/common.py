@@ -53,7 +53,7 @@ def read_sizes(
 
 def read_biases(settings: Settings, feed_forward: bool = False) -> dict[str, Any]:
     """Field `biases` of a family with `attention_bias`, and perhaps with `mlp_bias`."""
-    biases = _ATTENTION if settings.flag("attention_bias") else ()
+    biases: tuple[str, ...] = _ATTENTION if settings.flag("attention_bias") else ()
     if feed_forward and settings.flag("mlp_bias"):
         biases += _FEED_FORWARD
     return {"biases": biases}

@@ -73,9 +73,10 @@ def parse_scaling(
                 settings.refuse(f"{full} is {reprlib.repr(value)}", "give true or false")
             values[field.name] = value
         elif field.type is int:
-            if settings.positive(value, full) < 2 or value != int(value):
+            number = settings.positive(value, full)
+            if number < 2 or number != int(number):
                 settings.refuse(f"{full} is {value!r}", "give a whole number above 1")
-            values[field.name] = int(value)
+            values[field.name] = int(number)
         else:
             values[field.name] = settings.positive(value, full)
     scaling = _CLASSES[kind](**values)

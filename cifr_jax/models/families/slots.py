@@ -87,9 +87,8 @@ def tensor_slots(config: DecoderConfig) -> dict[str, Slot]:
         for layer in range(config.n_layers) if inside else (None,):
             pieces, start = [], 0
             for array in arrays:
-                path, shape = (array,), home[array]
-                if inside:
-                    path, shape = ("layers", array), shape[1:]
+                path = ("layers", array) if inside else (array,)
+                shape = home[array][1:] if inside else home[array]
                 stored = shape[::-1] if array in _TRANSPOSED else shape
                 rows = slice(start, start + stored[0])
                 pieces.append(Piece(path, layer, array in _TRANSPOSED, rows))
