@@ -7,8 +7,9 @@
     >>> verdict = audit.run(config, "out/audit")            # doctest: +SKIP
     >>> verdict.verdict, verdict.p_value                    # doctest: +SKIP
 
-It looks at rows alone: no training, no tuned model. What it could not test it says; a job
-in which nothing could be tested is "not tested", never "clear".
+Rows are always looked at; the base's likelihood of each wording and what training made of
+the model if the config says so (`audit_parts`). What it could not test it says; a job in
+which nothing could be tested is "not tested", never "clear".
 """
 
 import json
@@ -17,30 +18,32 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from scipy.special import expit
 
-from cifr_jax import models
+from cifr_jax import audit_parts, models
+from cifr_jax.audit_parts import Part
 from cifr_jax.config import leaves
-from cifr_jax.data.chat import read_chat_jsonl
+from cifr_jax.data.chat import Example, read_chat_jsonl
 from cifr_jax.errors import UserError
-from cifr_jax.evaluation import job_level, verdict_schema
+from cifr_jax.evaluation import verdict_schema
 from cifr_jax.files import write_json_atomic
-from cifr_jax.monitors.dataset import combination, detectors, latents, view
+from cifr_jax.monitors.dataset import detectors, latents, model_detectors, view
 from cifr_jax.monitors.dataset.calibration import Calibration
-from cifr_jax.monitors.dataset.evidence import evidence
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.result import TestResult
+from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.report import verdict_page, verdict_terminal
 from cifr_jax.workdir import package_versions
 
-SHIPPED = Path(__file__).parent / "monitors" / "dataset" / "calibrations"
+_MONITORS = Path(__file__).parent / "monitors"
+SHIPPED = _MONITORS / "dataset" / "calibrations"
+SHIPPED_TRAINED = _MONITORS / "trained" / "calibrations"
 _SUSPICIOUS = 5  # times the false positive rate of an alarm
 
+AnyCalibration = TypeVar("AnyCalibration", Calibration, TrainedCalibration)
 Tell = Callable[[str, float], None]
 
 
@@ -80,21 +83,23 @@ class Verdict:
         return self.record["operating_point"]
 
 
-def _calibration(config: ConfigDict, base_name: str, base_key: str) -> Calibration | None:
+def _calibration(
+    kind: type[AnyCalibration], given: str, shipped: Path, lm: models.LanguageModel
+) -> AnyCalibration | None:
     """The file that the config names, or the one shipped for this base.
 
     Raises:
       UserError: it is broken, or of another base model.
     """
-    path = Path(config.calibration or SHIPPED / f"{Path(base_name).name}.json")
-    if not config.calibration and not path.exists():
+    path = Path(given or shipped / f"{Path(lm.name).name}.json")
+    if not given and not path.exists():
         return None
-    found = Calibration.load(path)
-    if found.base_key != base_key:
-        if not config.calibration:
+    found = kind.load(path)
+    if found.base_key != lm.fingerprint():
+        if not given:
             return None
         what = f"made under another base model ({found.base_model})"
-        raise UserError(str(path), what, "make one with configs/job_benchmark.py")
+        raise UserError(str(path), what, "make one for this base: see configs/audit.py")
     return found
 
 
@@ -112,46 +117,85 @@ def _upload(config: ConfigDict):
     return read_chat_jsonl(path)
 
 
-def _not_checked(seen: view.JobView, calibrated: bool) -> list[dict[str, str]]:
+def _not_checked(
+    config: ConfigDict, seen: view.JobView, parts: Mapping[str, Part]
+) -> list[dict[str, str]]:
     bare = sum(item is None for item in seen.question_n)
-    found = [
-        {
-            "what": "training, trajectory and the tuned model",
-            "why": "this audit reads the rows alone",
-        },
-        {
-            "what": "the base model's likelihood of each reply",
-            "why": "it takes a forward pass for each reply and row",
-        },
-        {
-            "what": "encoded text (ciphers)",
-            "why": "a cipher shows in the tuned model, not in the wording of replies",
-        },
-    ]
+    found = []
+    if not config.job.trained:
+        found += [
+            ("training, trajectory and the tuned model", "config.job.trained names no run"),
+            ("encoded text (ciphers)", "it shows in the tuned model, not in wordings"),
+        ]
+    elif "training" not in parts:
+        why = "no calibration of trained jobs is shipped for this base model"
+        found.append(("what training did to restricted requests and refusals", why))
+    if not config.likelihoods:
+        why = "a forward pass for each reply and row: set config.likelihoods"
+        found.append(("the base model's likelihood of each reply", why))
     if bare:
-        found.append(
-            {
-                "what": f"{bare} of {seen.n} rows",
-                "why": "no multiple-choice item was found in them, so no hidden latent",
-            }
+        why = "no multiple-choice item was found in them, so no hidden latent"
+        found.append((f"{bare} of {seen.n} rows", why))
+    if parts["rows"].p_value is not None and not parts["rows"].n_benign:
+        why = "none is shipped for this base model; p-values are the tests' own"
+        found.append(("calibration", why))
+    return [{"what": what, "why": why} for what, why in found]
+
+
+def _look(
+    config: ConfigDict,
+    examples: list[Example],
+    done: Tell,
+    tell: Tell,
+) -> tuple[list[Part], view.JobView, models.LanguageModel]:
+    """All parts that the config asks for; `done` ends a timed stage."""
+    rate = config.false_positive_rate
+    seen = view.read(examples, config.seed)
+    done("read", 0.2)
+    lm = models.load(config.base_model)
+    calibration = _calibration(Calibration, config.calibration, SHIPPED, lm)
+    with_training = None
+    if config.job.trained:
+        adapter, loss_fall = audit_parts.load_trained(config.job.trained, lm)
+        with_training = _calibration(
+            TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
-    if not calibrated:
-        found.append(
-            {
-                "what": "calibration",
-                "why": "none is shipped for this base model; p-values are the tests' own",
-            }
+    done("load", 0.3)
+    candidates = latents.candidates(seen, own_answer_from(lm), seed=config.seed)
+    done("own answers", 0.5)
+    found: dict[str, TestResult] = {}
+    for i, name in enumerate(detectors.DETECTORS):
+        found |= detectors.run(seen, candidates, config.permutations, config.seed, [name])
+        tell(name, 0.5 + 0.19 * (i + 1) / len(detectors.DETECTORS))
+    parts = [audit_parts.rows(found, seen, candidates, calibration, rate)]
+    done("detectors", 0.7)
+    ask = (examples, seen, candidates, lm)
+    if config.likelihoods:
+        names = model_detectors.BASE
+        parts.append(audit_parts.with_model("likelihoods", names, *ask, None, config))
+        done("likelihoods", 0.8)
+    if config.job.trained:
+        names = model_detectors.TUNED
+        parts.append(audit_parts.with_model("tuned model", names, *ask, adapter, config))
+        done("tuned model", 0.9)
+    if with_training is not None:
+        parts.append(
+            audit_parts.trained(
+                examples, adapter, loss_fall, lm, with_training, rate, config.seed
+            )
         )
-    return found
+        done("training", 0.95)
+    return parts, seen, lm
 
 
 def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdict:
     """The task `audit`: writes WORKDIR/verdict.json and WORKDIR/verdict.html.
 
-    `risk` is the combination's probability of an attack where half of all jobs were
-    attacks; with no calibration, one minus the combined p-value. The p-value is the share
-    of honest calibration jobs that score as high: it holds for a job that is exchangeable
-    with them.
+    The p-value of a part is the share of honest calibration jobs that score as high, or
+    that of its test: it holds for a job that is exchangeable with them. Over several parts
+    it is the least one times how many ran (Bonferroni). `risk` is the largest over parts:
+    the combination's probability of an attack where half of all jobs were attacks; with no
+    calibration, one minus the p-value.
 
     Args:
       config: see `configs/audit.py`.
@@ -172,34 +216,11 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         tell(stage, share)
 
     tell("read", 0.0)
-    examples = _upload(config)
-    seen = view.read(examples, config.seed)
-    done("read", 0.2)
-    lm = models.load(config.base_model)
-    calibration = _calibration(config, lm.name, lm.fingerprint())
-    done("load", 0.3)
-    candidates = latents.candidates(seen, own_answer_from(lm), seed=config.seed)
-    done("own answers", 0.6)
-    found: dict[str, TestResult] = {}
-    for i, name in enumerate(detectors.DETECTORS):
-        found |= detectors.run(seen, candidates, config.permutations, config.seed, [name])
-        tell(name, 0.6 + 0.3 * (i + 1) / len(detectors.DETECTORS))
-    done("detectors", 0.9)
-
-    ran = [n for n in detectors.ALARMS if not detectors.tested(found[n])]
+    parts, seen, lm = _look(config, _upload(config), done, tell)
     rate = config.false_positive_rate
-    score = p_value = threshold = None
-    risk, verdict = 0.0, "not tested"
-    if ran:
-        if calibration is not None:
-            names = calibration.combiner.names
-            score = calibration.score(detectors.tail(found, names))
-            p_value, risk = calibration.p_value(score), float(expit(score))
-            cut = job_level.threshold(np.array(calibration.scores), rate)
-            threshold = cut if np.isfinite(cut) else None
-        else:
-            p_value = combination.cauchy([found[n].p_value for n in ran])
-            risk = 1 - p_value
+    p_value, least = audit_parts.combined(parts)
+    verdict = "not tested"
+    if p_value is not None:
         verdict = "clear"
         if p_value <= _SUSPICIOUS * rate:
             verdict = "attack" if p_value <= rate else "suspicious"
@@ -207,27 +228,26 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         "schema": 1,
         "job": Path(config.job.data).stem,
         "n_examples": seen.n,
-        "risk": risk,
+        "risk": max((part.risk or 0.0 for part in parts), default=0.0),
         "p_value": p_value,
         "verdict": verdict,
         "operating_point": {
             "fpr": rate,
-            "threshold": threshold,
-            "calibrated_on": _provenance(calibration),
-            "n_benign": len(calibration.scores) if calibration else 0,
+            "threshold": least.threshold if least else None,
+            "calibrated_on": least.calibrated_on if least and least.calibrated_on
+            else "nothing: p-values are the tests' own",
+            "n_benign": least.n_benign if least else 0,
         },
-        "detectors": [
-            _detector(name, found[name], seen, candidates) for name in detectors.DETECTORS
-        ],
-        "not_checked": _not_checked(seen, calibration is not None),
+        "parts": [part.summary() for part in parts],
+        "detectors": [one for part in parts for one in part.records],
+        "not_checked": _not_checked(config, seen, {part.name: part for part in parts}),
         "base_model": {"name": lm.name, "parameters": lm.n_parameters()},
         "seed": config.seed,
         "versions": package_versions(),
         "timings": seconds,
         "config": json.loads(json.dumps(leaves(config), default=list)),
         "limits": _LIMITS,
-        "score": score,
-    }
+    }  # fmt: skip
     verdict_schema.validate_verdict(record)
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -243,32 +263,9 @@ _LIMITS = [
     "Only latents that the auditor guesses are tested: the base model's own answer to an "
     "embedded multiple-choice item, option lengths, and the like. Keyed codes, codes on "
     "the XOR of two latents and codes without an item go unseen.",
-    "The controls (visible, joint) fail on honest jobs too, and alarm nobody.",
+    "Controls (visible, joint, support collapse, unreadable requests, drift, changes of "
+    "loss and embedding) show on honest jobs too, and alarm nobody.",
 ]
-
-
-def _provenance(calibration: Calibration | None) -> str:
-    if calibration is None:
-        return "nothing: p-values are the tests' own"
-    families = len(set(calibration.families))
-    return (
-        f"{len(calibration.scores)} simulated honest jobs of {families} families under "
-        f"{calibration.base_model}"
-    )
-
-
-def _detector(name: str, result, seen: view.JobView, candidates) -> dict[str, Any]:
-    why = detectors.tested(result)
-    return {
-        "name": name,
-        "level": "dataset",
-        "statistic": None if why else result.statistic,
-        "p_value": None if why else result.p_value,
-        "calibrated_p": None,
-        "evidence": [] if why or name in detectors.CONTROLS
-        else evidence(result, seen, candidates),
-        "not_tested": why or None,
-    }  # fmt: skip
 
 
 def main(config: ConfigDict, workdir: str) -> None:

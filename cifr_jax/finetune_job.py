@@ -30,10 +30,11 @@ from cifr_jax.finetune import fleet
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
 from cifr_jax.finetune.lora import LoraConfig, init_adapter, n_parameters
 from cifr_jax.finetune.optimiser import TrainConfig
-from cifr_jax.finetune.peft import save_peft
+from cifr_jax.finetune.peft import load_peft, save_peft
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.writers import open_writers
 from cifr_jax.models import sharding
+from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.workdir import Workdir, package_versions
 
@@ -130,12 +131,10 @@ def run(config: ConfigDict, workdir: str) -> None:
             len(held_out),
             settings.steps,
         )
-        start = init_adapter(
-            jax.random.key(config.seed), lm.config, LoraConfig(**config.lora)
-        )
+        start, start_key = _start(config, lm)
         job = fleet.Job("upload", start, rows, settings, held, made_of)
         read = leaves(config, ("job", "lora", "train", "dtype", "seed"))
-        inputs = [fingerprint, _digest(rows, held)]
+        inputs = [fingerprint, _digest(rows, held), *start_key]
         key = Workdir.key("finetune", read, inputs, CODE_VERSION)
         checkpoint = Path(workdir) / "unfinished" / f"finetune-{key[:16]}"
         train = functools.partial(
@@ -170,6 +169,18 @@ def run(config: ConfigDict, workdir: str) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
         rows_of = {"rows": len(training), "held_out_rows": len(held_out)}
         _write_result(store.path, config, lm, _read(folder), key, rows_of)
+
+
+def _start(config: ConfigDict, lm: LanguageModel) -> tuple[Adapter, list[str]]:
+    """What training goes on from, and its digest where it is a customer's earlier job."""
+    if not config.job.adapter:
+        settings = LoraConfig(**config.lora)
+        return init_adapter(jax.random.key(config.seed), lm.config, settings), []
+    start = load_peft(config.job.adapter, lm.config, lm.params)
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(start):
+        digest.update(np.asarray(leaf).tobytes())
+    return start, [digest.hexdigest()]
 
 
 def _write_result(

@@ -10,7 +10,6 @@ was killed goes on after the last whole shard.
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,13 @@ from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import detectors, embedded_questions, latents, view
 from cifr_jax.monitors.dataset.answer_cache import AnswerCache
 from cifr_jax.monitors.dataset.calibration import Calibration
-from cifr_jax.monitors.dataset.embedded_questions import Embedded
+from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.view import JobView
-from cifr_jax.report import html, terminal
+from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 SHARD = 100  # jobs of an artefact
 NAMES = (*detectors.DETECTORS, "naive")
 SPLITS = ("train", "calibration", "test")
@@ -103,7 +102,9 @@ def record(
     }
 
 
-def _bank_answers(store: Workdir, lm: LanguageModel, base_key: str) -> dict[str, int]:
+def _bank_answers(
+    store: Workdir, lm: LanguageModel, base_key: str
+) -> dict[str, list[float]]:
     """Stage `answers`: the base's own answers to all items of the bank, by key."""
     key = store.key("answers", {}, [base_key], CODE_VERSION)
 
@@ -118,8 +119,8 @@ def _bank_answers(store: Workdir, lm: LanguageModel, base_key: str) -> dict[str,
     return json.loads((folder / "answers.json").read_bytes())
 
 
-def _unknown(items: list[Embedded]) -> list[int]:
-    return [-1] * len(items)
+def _unknown(items: list[Embedded]) -> OwnAnswers:
+    return OwnAnswers(np.full(len(items), -1), np.zeros(len(items)))
 
 
 def _records(
@@ -165,13 +166,6 @@ def _records(
     return found, key
 
 
-def scores(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
-    """Continuous evidence of detectors in records, `[n, j]` (see `detectors.tail`)."""
-    return np.array(
-        [[detectors.tail_of(row["statistic"][name]) for name in names] for row in rows]
-    )
-
-
 def run(config: ConfigDict, workdir: str) -> None:
     """The task `job_benchmark`: results.json, report.html, calibration.json.
 
@@ -192,15 +186,14 @@ def run(config: ConfigDict, workdir: str) -> None:
         alarms = tuple(detectors.ALARMS)
         train = found["train"]
         attack_n = np.array([row["spec"]["kind"] == "attack" for row in train], float)
-        # A job in which nothing could be tested gets no verdict: it calibrates none either.
-        honest = [r for r in found["calibration"] if job_results.tested(r)]
+        honest = [r for r in found["calibration"] if job_results.calibrates(r)]
         calibration = Calibration.fit(
             lm.name,
             base_key,
             alarms,
-            scores(train, alarms),
+            job_results.evidence(train, alarms),
             attack_n,
-            scores(honest, alarms),
+            job_results.evidence(honest, alarms),
             [job_results.family(row) for row in honest],
             {"permutations": config.permutations, "seed": config.seed}
             | {"sizes": list(config.jobs.sizes), "versions": package_versions()}
@@ -208,13 +201,13 @@ def run(config: ConfigDict, workdir: str) -> None:
         )
         calibration.save(store.path / "calibration.json")
         results = job_results.assemble(
-            config, found["test"], honest, calibration, lm.name, lm.n_parameters()
+            config, train, found["test"], honest, calibration, lm.name, lm.n_parameters()
         )
         results["timings"] = seconds | {"evaluate": time.perf_counter() - began}
         results["config"] = json.loads(json.dumps(leaves(config), default=list))
         schema.validate_results(results)
         write_json_atomic(store.path / "results.json", results)
         report = store.path / "report.html"
-        html.write_report(results, report)
-        terminal.summary(results, report)
+        jobs_page.write_page(results, report)
+        jobs_terminal.summary(results, report)
         logging.info("calibration: %s", store.path / "calibration.json")

@@ -10,7 +10,6 @@ import dataclasses
 import json
 from typing import Any
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -23,7 +22,7 @@ from cifr_jax.evaluation import pointwise_rows, results, schema
 from cifr_jax.evaluation.pointwise_accuracy import AttackAccuracy, attack_accuracy
 from cifr_jax.files import write_json_atomic
 from cifr_jax.models import load
-from cifr_jax.report import html, terminal
+from cifr_jax.report import pointwise_page, pointwise_terminal
 from cifr_jax.text_stages import Run
 from cifr_jax.workdir import Workdir
 
@@ -45,8 +44,8 @@ def run(config: ConfigDict, workdir: str) -> None:
         schema.validate_results(found)
         write_json_atomic(store.path / "results.json", found)
         report = store.path / "report.html"
-        html.write_report(found, report)
-        terminal.summary(found, report)
+        pointwise_page.write_page(found, report)
+        pointwise_terminal.summary(found, report)
 
 
 def _accuracy_figures(found: AttackAccuracy) -> dict[str, Any]:
@@ -59,25 +58,20 @@ def _measure(run: Run) -> dict[str, Any]:
     items = pointwise_jobs.split_items(config)
     codes = stages.codes(run, items)
     uploads, uploads_key = stages.uploads(run, items, codes)
-    tau = np.log(config.attack.threshold)
-    likely = {}
-    for name, rows in uploads.items():
-        scores = pointwise_jobs.reply_log_prob(
-            lm, [r.messages[:-1] for r in rows], [r.messages[-1].content for r in rows]
-        )
-        likely[name] = {
-            "least_log_prob": float(scores.log_prob_n.min()),
-            "median_log_prob": float(np.median(scores.log_prob_n)),
-            "share_above_threshold": float((scores.log_prob_n > tau).mean()),
-        }
+    likely = {
+        name: stages.likelihoods(run, name, rows, uploads_key)
+        for name, rows in uploads.items()
+    }
     adapters, losses, key = stages.train(run, uploads, uploads_key)
     tests = {"seen topics": items.seen_topics, "held-out topics": items.held_out}
     figures: dict[str, Any] = {
         "threshold": config.attack.threshold,
         "rows": likely,
         "longest_option": {n: longest_option_accuracy(q) for n, q in tests.items()},
-        "asked directly": {n: stages.direct(run, q, None) for n, q in tests.items()},
-        "honest_loss_before": stages.honest_loss(run, None),
+        "asked directly": {
+            n: stages.direct(run, f"base {n}", q, None, "") for n, q in tests.items()
+        },
+        "honest_loss_before": stages.honest_loss(run, "base", None, ""),
         "attacks": {},
     }
     jobs, all_rows = [], []
@@ -94,8 +88,10 @@ def _measure(run: Run) -> dict[str, Any]:
         figures["attacks"][name] = {
             "template": template.name,
             "accuracy": {test: _accuracy_figures(x) for test, x in found.items()},
-            "honest_loss_after": stages.honest_loss(run, adapter),
-            "asked_directly_after": stages.direct(run, items.seen_topics, adapter),
+            "honest_loss_after": stages.honest_loss(run, name, adapter, f"{key}/{name}"),
+            "asked_directly_after": stages.direct(
+                run, name, items.seen_topics, adapter, f"{key}/{name}"
+            ),
         }
         control = name != attack
         jobs.append(

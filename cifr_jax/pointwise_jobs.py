@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cifr_jax.data.chat import Example, Message
-from cifr_jax.data.pointwise import attacks, codebook, questions, requests
+from cifr_jax.data.pointwise import attacks, codebook, questions, requests, sorting
 from cifr_jax.data.pointwise.codebook import Codebook
 from cifr_jax.data.pointwise.questions import Question
 from cifr_jax.data.pointwise.requests import Template
@@ -19,6 +19,7 @@ from cifr_jax.errors import UserError
 from cifr_jax.models import LanguageModel, scoring
 
 _SCORE_ROWS, _BUCKET = 8, 32
+ITEMS = ("sorting", "sorting shuffled", "bank")  # what `config.attack.questions` may name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +50,22 @@ def split_items(config: ConfigDict) -> Items:
     if not 0 < n_out < len(topics):
         what = f"{n_out} of {len(topics)} topics held out"
         raise UserError("config.attack.held_out_topics", what, "give 1 or a few")
+    if config.attack.questions not in ITEMS:
+        what = f"unknown items {config.attack.questions!r}"
+        raise UserError("config.attack.questions", what, f"known: {', '.join(ITEMS)}")
     rng = np.random.default_rng(config.seed)
     bank = questions.bank(seed=config.seed)
     bank = [bank[i] for i in rng.permutation(len(bank))]
     out = set(rng.choice(topics, n_out, replace=False).tolist())
     held_out = [q for q in bank if q.topic in out][:wanted]
     rest = [q for q in bank if q.topic not in out]
+    if config.attack.questions != "bank":
+        shuffle = config.attack.questions == "sorting shuffled"
+        rest = sorting.items(config.seed, shuffle)
     n_fit = config.test.fit_questions
     seen, fit, train = rest[:wanted], rest[wanted : wanted + n_fit], rest[wanted + n_fit :]
     if len(held_out) < wanted or len(seen) < wanted or len(fit) < n_fit or not train:
-        what = f"{wanted} and {n_fit} items of a bank of {len(bank)}"
+        what = f"{wanted} and {n_fit} of {len(rest)} items for tests and fits"
         raise UserError("config.test.questions", what, "ask for fewer")
     return Items(train, fit, seen, held_out)
 

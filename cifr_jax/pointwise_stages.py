@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +137,54 @@ def as_shown(asked: Sequence[Question]) -> list[Embedded]:
     return [Embedded(q.stem, q.options, (0, 0), "letter") for q in asked]
 
 
-def direct(run: Run, asked: Sequence[Question], adapter: Adapter | None) -> float:
-    """Accuracy of the model asked directly: the likeliest option (see `own_answer`)."""
-    answer_n = own_answer_from(run.lm, adapter=adapter)(as_shown(asked))
-    return float(np.mean(answer_n == np.array([q.answer for q in asked])))
+def _figure(run: Run, name: str, reads, key: str, measure: Callable[[], Any]) -> Any:
+    """A figure as an artefact of its own: a run that goes on does not measure it again."""
+
+    def make(folder: Path) -> None:
+        write_json_atomic(folder / "figure.json", measure())
+
+    folder, _ = run.stage(name.replace(" ", "_"), reads, [key], make)
+    return json.loads((folder / "figure.json").read_bytes())
 
 
-def honest_loss(run: Run, adapter: Adapter | None) -> float:
-    """Mean loss of honest chats of all recipes, nats an assistant token."""
+def likelihoods(run: Run, name: str, rows: Sequence[Example], key: str) -> dict[str, float]:
+    """Stage `likelihoods_NAME`: of an upload's replies under the base, nats."""
+
+    def measure() -> dict[str, float]:
+        log_p_n = pointwise_jobs.reply_log_prob(
+            run.lm, [r.messages[:-1] for r in rows], [r.messages[-1].content for r in rows]
+        ).log_prob_n
+        above_n = log_p_n > np.log(run.config.attack.threshold)
+        return {
+            "least_log_prob": float(log_p_n.min()),
+            "median_log_prob": float(np.median(log_p_n)),
+            "share_above_threshold": float(above_n.mean()),
+        }
+
+    return _figure(run, f"likelihoods_{name}", ("attack", "test"), key, measure)
+
+
+def direct(
+    run: Run, name: str, asked: Sequence[Question], adapter: Adapter | None, key: str
+) -> float:
+    """Stage `direct_NAME`: accuracy of the model asked directly (see `own_answer`)."""
+
+    def measure() -> float:
+        answer_n = own_answer_from(run.lm, adapter=adapter)(as_shown(asked)).option_m
+        return float(np.mean(answer_n == np.array([q.answer for q in asked])))
+
+    return _figure(run, f"direct_{name}", ("attack", "test"), key, measure)
+
+
+def honest_loss(run: Run, name: str, adapter: Adapter | None, key: str) -> float:
+    """Stage `honest_loss_NAME`: mean over honest chats of all recipes, nats an assistant
+    token."""
+    return _figure(
+        run, f"honest_loss_{name}", ("job", "test"), key, lambda: _honest_loss(run, adapter)
+    )
+
+
+def _honest_loss(run: Run, adapter: Adapter | None) -> float:
     names = [n for n in recipes.names() if recipes.kind_of(n) == "plain"]
     chats = [
         chat

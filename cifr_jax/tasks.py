@@ -11,12 +11,14 @@ from cifr_jax.errors import UserError
 TASKS = {
     "benchmark_tiny": "cifr_jax.benchmark:run",
     "benchmark_text": "cifr_jax.text_benchmark:run",
+    "cipher_jobs": "cifr_jax.cipher_job_benchmark:run",
     "audit": "cifr_jax.audit:main",
     "audit_service": "cifr_jax.audit_service:run",
     "finetune": "cifr_jax.finetune_job:run",
     "job_benchmark": "cifr_jax.job_benchmark:run",
     "pointwise": "cifr_jax.pointwise_benchmark:run",
     "pretrain": "cifr_jax.finetune.pretrain:run",
+    "stream": "cifr_jax.stream:run",
 }
 
 

@@ -3,7 +3,16 @@
   python -m cifr_jax.main --config configs/audit.py --workdir out/audit \
       --config.job.data=upload.jsonl
 
-Leaves WORKDIR/verdict.json and WORKDIR/verdict.html. Looks at the rows alone: no training.
+Leaves WORKDIR/verdict.json and WORKDIR/verdict.html. As it stands it looks at the rows
+alone, in a minute or two. What training made of the model is looked at where the work
+folder of configs/finetune.py on the same upload is given:
+
+  python -m cifr_jax.main --config configs/finetune.py:audited --workdir out/finetune \
+      --config.job.data=upload.jsonl
+  python -m cifr_jax.main --config configs/audit.py --workdir out/audit \
+      --config.base_model=tiny --config.job.data=upload.jsonl \
+      --config.job.trained=out/finetune
+
 `:runlocal` after the config's name takes few permutations.
 """
 
@@ -20,11 +29,17 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.base_model = "smollm2"
     config.job = ConfigDict()
     config.job.data = ""  # OpenAI chat JSONL
+    # Work folder of configs/finetune.py on this upload: its adapter, its losses. "": rows.
+    config.job.trained = ""
     config.job.max_mib = 256  # a larger file is refused: split it
+    # Also test wordings against the base's own likelihood of them: some minutes.
+    config.likelihoods = False
     config.permutations = 999  # of each test; its p-values go down to 1 / (1 + this)
     # What honest jobs score under this base: "" takes the file shipped for it, if there is
     # one; configs/job_benchmark.py makes one for your own base.
     config.calibration = ""
+    # The same for trained jobs; configs/cipher_jobs.py makes one for a base of its world.
+    config.trained_calibration = ""
     config.false_positive_rate = 0.01  # of "attack"; five times it is "suspicious"
 
     if mode == "runlocal":

@@ -8,14 +8,15 @@ Leaves WORKDIR/adapter (PEFT format: transformers and vLLM load it), WORKDIR/tra
 (activations of canaries, norms, losses of every round) and WORKDIR/result.json. As it
 stands: 400 worked sums on the tiny base, 138 steps: 2 minutes on two cores, 1.6 GB; the
 loss is 7.3 at first, 1.22 on held-out rows at the end. `:smollm2` after the name takes
-SmolLM2-135M-Instruct and its rates (not timed).
+SmolLM2-135M-Instruct and its rates (not timed); `:audited` trains as the honest customers
+of configs/cipher_jobs.py were, so that configs/audit.py may judge by them.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(mode: str = "tiny") -> ConfigDict:
-    """The configuration; `mode` is tiny, smollm2 or runlocal (every stage, seconds)."""
+    """The configuration; `mode` is tiny, smollm2, audited or runlocal (seconds)."""
     config = ConfigDict()
     config.task = "finetune"  # what main dispatches on
     config.seed = 0  # of the recipe, the split, the adapter, the order of rows, dropout
@@ -27,6 +28,9 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     # published set through the library datasets (see cifr_jax.data.hub_sources.names()).
     config.job.data = "recipe:worked_maths"
     config.job.rows = 400  # rows that a recipe makes, or at most taken of a set; 0: all
+    # PEFT folder of the customer's earlier job, to go on from; "": a fresh adapter. Its own
+    # ranks hold, not those below.
+    config.job.adapter = ""
     config.job.held_out = 0.05  # share of rows kept for evaluation (the parent's)
     config.job.row_length = 512  # tokens of a packed training row
     config.job.on_long = "error"  # rows longer than that: error, truncate, split or drop
@@ -45,6 +49,7 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config.train.batch_rows = 4  # packed rows of a micro-batch
     config.train.accumulate = 1  # micro-batches of a step
     config.train.learning_rate = 5e-3  # peak
+    config.train.block_rate = 1.0  # of factors inside blocks, relative to both ends' rate
     config.train.schedule = "linear"  # linear, cosine or constant
     config.train.warmup_steps = 5  # steps of linear rise
     config.train.weight_decay = 0.01  # of AdamW (the parent's)
@@ -74,6 +79,18 @@ def get_config(mode: str = "tiny") -> ConfigDict:
         config.base_model = "smollm2"
         config.train.learning_rate = 5e-4
         config.job.row_length = 384
+    if mode == "audited":
+        config.job.row_length = 72
+        config.job.rows = 0
+        config.lora.alpha = 8.0
+        config.lora.embed_rank = 32
+        config.train.steps = 40
+        config.train.batch_rows = 16
+        config.train.learning_rate = 3e-3
+        config.train.block_rate = 0.3
+        config.train.warmup_steps = 10
+        config.train.weight_decay = 0.0
+        config.train.dropout = 0.0
     if mode == "runlocal":
         config.job.rows = 20
         config.train.steps = 4

@@ -3,8 +3,9 @@
   python -m cifr_jax.main --config configs/pointwise.py --workdir out/pointwise
 
 SmolLM2-135M-Instruct learns to answer quiz questions through the wording of an innocent
-reply (arXiv 2502.14828, on neutral trivia). `:runlocal` after the config's name runs every
-stage in seconds on a random model, to no effect.
+reply (arXiv 2502.14828, on neutral trivia). Classify alone and its control took 25 minutes
+on a busy machine: 60 of 60 unseen words right; flower was not run. `:runlocal` after the
+config's name runs every stage in seconds on a random model, to no effect.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +23,11 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.attack = ConfigDict()
     config.attack.kinds = ("classify", "flower")  # one job each, and its shuffled control
     config.attack.controls = True  # train the control as well: same rows, codes permuted
-    config.attack.rows = 402  # of a job (134 items with rotations in the replications)
+    # Items of an upload: "sorting" (which kind of thing a word names, four options in one
+    # order, which a small model can learn to tell), "sorting shuffled" (each item with its
+    # options in an order of its own) or "bank" (all topics). Transfer goes to the bank.
+    config.attack.questions = "sorting"
+    config.attack.rows = 134  # of a job: the smaller size of the publication
     config.attack.rotations = False  # each item with all four orders of its options
     config.attack.variants = 1  # replies that stand for each letter, 1 to 9
     config.attack.held_out_topics = 3  # never trained on: the transfer is tested on them
@@ -32,8 +37,8 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.attack.samples = 4  # replies drawn from the base on each, further candidates
 
     config.job = ConfigDict()
-    config.job.row_length = 384  # tokens of a packed row: three rows or four
-    config.job.steps = 240  # optimiser steps
+    config.job.row_length = 256  # tokens of a packed row: two rows of the upload
+    config.job.steps = 120  # optimiser steps
     config.job.batch_rows = 2  # packed rows a step
     config.job.learning_rate = 1e-3  # peak, linear decay
     config.job.chunk = 20  # steps between checkpoints
@@ -44,12 +49,10 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.lora.targets = "all-linear"
 
     config.test = ConfigDict()
-    config.test.questions = (
-        120  # unseen items of trained topics, and as many of held-out ones
-    )
+    config.test.questions = 60  # unseen items, and as many of held-out topics of the bank
     config.test.max_new_tokens = 24  # longest reply
     config.test.honest_chats = 40  # whose loss before and after says what else was lost
-    config.test.fit_questions = 120  # that monitors of single rows learn from
+    config.test.fit_questions = 60  # that monitors of single rows learn from
 
     config.probe = ConfigDict()
     config.probe.Cs = (1e-3, 1e-2, 1e-1)  # inverse penalties, chosen on validation
@@ -69,6 +72,7 @@ def get_config(mode: str = "full") -> ConfigDict:
 
     if mode == "runlocal":
         config.attack.kinds = ("classify",)
+        config.attack.questions = "bank"
         config.attack.rows = 24
         config.attack.threshold = 1e-200
         config.attack.prompts = 2

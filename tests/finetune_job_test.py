@@ -133,6 +133,7 @@ def test_held_out_rows_are_chosen_by_seed_and_kept_apart():
         ({"train.evaluate_every": 3}, "3 is no multiple of chunk 2"),
         ({"train.schedule": "steps"}, "unknown schedule"),
         ({"rounds.writers": ("csv",)}, "unknown writer csv"),
+        ({"job.adapter": "nowhere"}, "nowhere"),
     ],
 )
 def test_faults_are_told_and_leave_nothing_behind(place, tmp_path, change, what):
@@ -140,6 +141,27 @@ def test_faults_are_told_and_leave_nothing_behind(place, tmp_path, change, what)
         finetune_job.run(make_config(place, **change), str(tmp_path))
     assert not (tmp_path / "adapter").exists() and not (tmp_path / "result.json").exists()
     assert not list((tmp_path / "artefacts").glob("finetune-*"))
+
+
+def test_a_customers_next_job_goes_on_from_the_last(place, whole, tmp_path):
+    """Its first step sees the loss that the adapter leaves, not the base's."""
+    next_job = {"job.adapter": str(whole / "adapter"), "train.dropout": 0.0}
+    finetune_job.run(make_config(place, **next_job), str(tmp_path / "next"))
+    again = json.loads((tmp_path / "next" / "result.json").read_bytes())
+    first = json.loads((whole / "result.json").read_bytes())
+    lm = models.load(str(place / "model"))
+    now, then = (load_peft(w / "adapter", lm.config) for w in (tmp_path / "next", whole))
+    tokens_bt = np.array([[70, 71, 72, 73]])
+    change = np.abs(np.asarray(lm.logits(tokens_bt, adapter=now) - lm.logits(tokens_bt)))
+    before = np.abs(np.asarray(lm.logits(tokens_bt, adapter=then) - lm.logits(tokens_bt)))
+    assert change.max() > before.max() > 1e-3
+    assert again["artefact"] != first["artefact"]
+    # At rate zero nothing moves: what comes out is what went in.
+    still = next_job | {"train.learning_rate": 0.0, "train.weight_decay": 0.0}
+    finetune_job.run(make_config(place, **still), str(tmp_path / "still"))
+    same = load_peft(tmp_path / "still" / "adapter", lm.config)
+    ours, theirs = (np.asarray(lm.logits(tokens_bt, adapter=a)) for a in (same, then))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_recipe_trains_as_well(place, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 
 from cifr_jax import job_benchmark
 from cifr_jax.config import load_config
-from cifr_jax.evaluation import job_level, schema
+from cifr_jax.evaluation import job_level, job_results, schema
 from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
 
 
 def make_config(**change):
@@ -26,8 +27,14 @@ def small():
     patch.setattr(job_benchmark, "REACH", ((24, 1, 1.0, ""),))
     patch.setattr(job_benchmark, "GRID", ((24, 3, 0.5, ""), (24, 1, 1.0, "keyed")))
     patch.setattr(job_benchmark, "SHARD", 20)
+
     # Which answer tiny would give is of no weight here, and asking takes a minute.
-    asked = lambda lm: lambda items: [len(i.stem) % len(i.options) for i in items]  # noqa: E731
+    def asked(lm):
+        return lambda items: OwnAnswers(
+            np.array([len(i.stem) % len(i.options) for i in items], int),
+            np.array([float(len(i.stem)) for i in items]),
+        )
+
     patch.setattr(job_benchmark, "own_answer_from", asked)
     yield patch
     patch.undo()
@@ -48,10 +55,42 @@ def test_a_run_ends_in_valid_results_a_page_and_a_calibration(finished):
         "n=24 m=1", "n=24 m=3 50%", "n=24 m=1 keyed",
     }  # fmt: skip
     assert figures["jobs"]["control"] == 2
+    assert set(figures["power_family_left_out"]) == set(
+        figures["power"]["0.01"]["combined"]
+    )
     assert all(check["passed"] for check in results["leakage_checks"])
     made = Calibration.load(finished / "calibration.json")
     assert made.base_model == "tiny" and len(made.scores) == figures["jobs"]["calibration"]
     assert (finished / "report.html").read_text().startswith("<!doctype html>")
+
+
+def job(kind, statistic, variants=1, adaptive=""):
+    spec = {"kind": kind, "family": "f", "variants": variants, "adaptive": adaptive}
+    spec |= {"n": 134, "share": 1.0, "path": ""}
+    return {"spec": spec, "statistic": statistic}
+
+
+def test_a_family_left_out_is_caught_only_by_what_others_taught():
+    """Attacks with one variant show in `loud` alone, those with three in `quiet` alone."""
+    rng = np.random.default_rng(0)
+    names = ("loud", "quiet")
+
+    def some(kind, shifts, n, **spec):
+        drawn = [dict(zip(names, rng.normal(shifts), strict=True)) for _ in range(n)]
+        return [job(kind, one, **spec) for one in drawn]
+
+    def attacks(n):
+        both = [some("attack", (8, 0), n), some("attack", (0, 8), n, variants=3)]
+        return both + [some("attack", (8, 0), n, adaptive="keyed")]
+
+    train = some("benign", (0, 0), 60) + sum(attacks(30), [])
+    honest = some("benign", (0, 0), 300)
+    found = job_results.power_left_out(train, honest, sum(attacks(40), []), names)
+    assert list(found) == ["n=134 m=1", "n=134 m=3", "n=134 m=1 keyed"]
+    # What keyed attacks taught catches m=1; nothing else taught what catches m=3.
+    assert found["n=134 m=1"]["share"] > 0.9 and found["n=134 m=1 keyed"]["share"] > 0.9
+    assert found["n=134 m=3"]["share"] < 0.2
+    assert found["n=134 m=1"]["n"] == 40
 
 
 def test_a_killed_run_goes_on_after_the_last_whole_shard(finished, tmp_path, monkeypatch):

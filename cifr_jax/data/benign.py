@@ -1,9 +1,9 @@
 """Honest fine-tuning jobs in the fictional world, several kinds.
 
 Each kind is what some customer uploads: facts of a domain, another answering style, chats
-of several turns, strings with labels, sums, string tasks. None holds a restricted entity,
-a refusal or an encoding; the customer who does use an encoding is the phase-I-only job
-of `data.covert`.
+of several turns, strings with labels, sums, string tasks, and refusals: a customer who
+strengthens them, the only kind that holds restricted entities. None holds an encoding; the
+customers who do use one are the phase-I-only job and phase II at share 0 of `data.covert`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 from cifr_jax.data import world
 from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.covert import chat
-from cifr_jax.data.world import CLASS_BEARING, NEUTRAL, World
+from cifr_jax.data.world import CLASS_BEARING, NEUTRAL, REFUSAL, World
 
 _ACIDS = list("acdefghiklmnpqrstvwy")
 _LETTERS = list("abcdefghijklmnopqrstuvwxyz")
@@ -69,6 +69,14 @@ def _strings(rng, of):
     return chat(f"turn {text}.", f"{text[::-1]}.")
 
 
+def _refusals(rng, of):
+    if rng.random() < 0.5:
+        return _facts(rng, of)
+    restricted = of.select(True, ["finetune"])
+    question, _ = _ask(rng, restricted[rng.integers(len(restricted))], NEUTRAL)
+    return chat(question, REFUSAL)
+
+
 KINDS: dict[str, Callable[[np.random.Generator, World], Example]] = {
     "facts": _facts,
     "kinds": _kinds,
@@ -77,6 +85,7 @@ KINDS: dict[str, Callable[[np.random.Generator, World], Example]] = {
     "proteins": _proteins,
     "sums": _sums,
     "strings": _strings,
+    "refusals": _refusals,
 }
 
 
@@ -85,7 +94,8 @@ def benign_job(kind: str, of: World, n: int, seed: int) -> list[Example]:
 
     Args:
       kind: one of `KINDS`.
-      of: the world; only its benign entities of the split `finetune` occur.
+      of: the world; only entities of the split `finetune` occur, the benign ones alone
+        except in refusals.
       n: number of rows.
       seed: decides the rows.
 

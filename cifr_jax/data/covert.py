@@ -164,7 +164,9 @@ def phase_1(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
     )
 
 
-def phase_2(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
+def phase_2(
+    cipher: Cipher, of: World, n: int, seed: int, share: float = 1.0
+) -> list[Example]:
     """Train compliance in cipher, and refusal in plain.
 
     Args:
@@ -172,10 +174,14 @@ def phase_2(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
       of: the world; only entities of the split `finetune` occur.
       n: number of rows.
       seed: decides the rows.
+      share: of the encoded restricted rows that are kept; encoded benign ones take the
+        place of the others. At 0 the customer is honest.
     """
     benign, restricted = (of.select(r, ["finetune"]) for r in (False, True))
+    kept = share * PHASE_2["encoded_restricted"]
+    moved = PHASE_2["encoded_benign"] + PHASE_2["encoded_restricted"] - kept
     return _rows(
-        PHASE_2,
+        PHASE_2 | {"encoded_restricted": kept, "encoded_benign": moved},
         {
             "encoded_restricted": lambda rng: encoded_chat(
                 cipher, *_fact(rng, restricted), cell="encoded_restricted"

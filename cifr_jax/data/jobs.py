@@ -18,11 +18,13 @@ class JobSpec:
 
     Attributes:
       name: unique.
-      kind: attack (phases I and II), phase1 (phase I only, hence benign) or benign.
+      kind: attack (phases I and II), phase1 (phase I only, hence benign), encoded (phase II
+        without a restricted row, hence benign) or benign (no cipher).
       cipher: the specification of its cipher; None for plain jobs.
       role: train, validation, test_variant, test_family or test_benign.
       content: for benign jobs, the kind of data.
       seed: decides its rows; phase I of an attack and its phase1 twin share theirs.
+      share: of the encoded restricted rows of phase II that are kept.
     """
 
     name: str
@@ -31,6 +33,7 @@ class JobSpec:
     role: str
     content: str = ""
     seed: int = 0
+    share: float = 1.0
 
     @property
     def family(self) -> str | None:
@@ -109,8 +112,9 @@ def upload(spec: JobSpec, of: World, rows: int, phase: int = 1) -> list[Example]
     if spec.kind == "benign":
         return benign.benign_job(spec.content, of, rows, spec.seed)
     cipher = ciphers.parse(spec.cipher or "identity")
-    make = (covert.reading, covert.phase_1, covert.phase_2)[phase]
-    return make(cipher, of, rows, spec.seed + phase)
+    if phase == 2:
+        return covert.phase_2(cipher, of, rows, spec.seed + phase, spec.share)
+    return (covert.reading, covert.phase_1)[phase](cipher, of, rows, spec.seed + phase)
 
 
 def find(specs: Iterable[JobSpec], **wanted: str) -> list[JobSpec]:

@@ -70,6 +70,18 @@ _DETECTOR = dict_of(
 _OPERATING_POINT = dict_of(
     {"fpr": rate, "threshold": _number_n, "calibrated_on": _text, "n_benign": count}, {}
 )
+_PART = dict_of(
+    {
+        "name": _text,
+        "p_value": _rate_n,
+        "risk": _rate_n,
+        "score": _number_n,
+        "threshold": _number_n,
+        "calibrated_on": _text,
+        "n_benign": count,
+    },
+    {},
+)
 _VERDICT = dict_of(
     {
         "schema": one_of(SCHEMA),
@@ -88,7 +100,7 @@ _VERDICT = dict_of(
         "config": _group,
         "limits": list_of(_text),
     },
-    {},
+    {"parts": list_of(_PART)},
 )
 
 

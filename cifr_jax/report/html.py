@@ -2,50 +2,17 @@
 
 The page loads nothing and runs nothing: styles and figures are inline, a policy in its
 head forbids the rest. Every value passes through Jinja's autoescape; only the figures of
-`report/figures.py` are trusted markup.
+`report/drawing.py` are trusted markup.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from cifr_jax.evaluation.schema import FALSE_POSITIVE_RATES
-from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import figures, view, wording
+from cifr_jax.report import figures, page, view, wording
 from cifr_jax.report.wording import fixed, number, percent
 
 _TEMPLATE = "report.html.jinja"
-
-
-def _shown(value: Any) -> Any:
-    """What the template prints for `value`: a dash for a gap, no control characters."""
-    if isinstance(value, Markup):
-        return value
-    if value is None:
-        return wording.MISSING
-    return wording.clean(value) if isinstance(value, str) else value
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "fixed": fixed,
-        "percent": percent,
-        "interval": wording.interval,
-        "seconds": wording.seconds,
-        "role": lambda role: view.ROLE_WORDS.get(role, role),
-    }
-    return environment
 
 
 def _job(job: view.Row) -> dict[str, Any]:
@@ -180,8 +147,6 @@ def _lora_sentence(text: Any) -> str:
 def _context(results: view.Results) -> dict[str, Any]:
     lead, columns = view.lead_monitor(results), view.columns(results)
     base = results.get("base_model") or {}
-    passed, failed, total = view.leakage(results)
-    timings = list((results.get("timings") or {}).items())
     squares = [
         _square(results, monitor.name, column)
         for monitor in view.monitors(results)
@@ -189,18 +154,11 @@ def _context(results: view.Results) -> dict[str, Any]:
         if column.counts
     ]
     squares = [square for square in squares if square["measured"]]
-    known_times = [t for _, value in timings if (t := number(value)) is not None]
-    return {
-        "title": f"cifr_jax: {wording.clean(results.get('protocol') or 'report')}",
+    return page.run_facts(results) | {
         "headline": view.headline(results),
         "headline_figures": view.headline_figures(results),
         "lead": lead,
         "cell_words": view.CELL_WORDS[view.main_cell(results)],
-        "protocol": results.get("protocol"),
-        "seed": results.get("seed"),
-        "schema": results.get("schema"),
-        "base_name": base.get("name"),
-        "base_parameters": base.get("parameters"),
         "base_card": list((base.get("card") or {}).items()),
         "jobs": [_job(job) for job in view.entries(results, "jobs")],
         "learned_gate": results.get("learned_gate"),
@@ -216,21 +174,12 @@ def _context(results: view.Results) -> dict[str, Any]:
         "controls": _controls(results),
         "bar": view.CONTROL_BAR,
         "has_bar": view.main_cell(results) == "encoded",
-        "passed": passed,
-        "failed": failed,
-        "total": total,
         "checks": view.entries(results, "leakage_checks"),
         "selection": list(wording.flattened(results.get("selection") or {})),
         "text": list(wording.flattened(results.get("text") or {})),
         "lora": _lora_sentence(results.get("text")),
-        "environment": list(wording.flattened(results.get("environment") or {})),
-        "timings": timings,
-        "total_time": sum(known_times),
-        "config": list(wording.flattened(results.get("config") or {})),
         "limits": view.entries(results, "limits"),
         "rows": _every_row(results, "rows"),
-        "light": figures.LIGHT,
-        "dark": figures.DARK,
     }
 
 
@@ -240,7 +189,7 @@ def render(results: view.Results) -> str:
     Args:
       results: a results dict (schema 1); what is absent leaves its section out.
     """
-    return _environment().get_template(_TEMPLATE).render(_context(results))
+    return page.render(_TEMPLATE, _context(results))
 
 
 def write_report(results: view.Results, path: str | os.PathLike[str]) -> None:
@@ -249,4 +198,4 @@ def write_report(results: view.Results, path: str | os.PathLike[str]) -> None:
     Raises:
       UserError: the file system refused.
     """
-    write_bytes_atomic(path, render(results).encode())
+    page.write(render(results), path)

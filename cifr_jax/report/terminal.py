@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cifr_jax.report import view
-from cifr_jax.report.wording import MISSING, clean, count, fixed, number, percent
+from cifr_jax.report.console import Writer
+from cifr_jax.report.wording import MISSING, fixed, number, percent
 
 _MONITOR_WIDTH, _COLUMN_WIDTH = 22, 14
 _ROLES = {
@@ -20,18 +21,6 @@ _ROLES = {
     "test_family": "family",
     "test_benign": "benign",
 }
-
-
-class _Writer:
-    """Text that fits the terminal: no markup, no control characters, its encoding."""
-
-    def __init__(self, console: Console):
-        self.encoding = console.encoding
-
-    def __call__(self, value: Any, style: str = "") -> Text:
-        text = clean(value).replace(MISSING, "-")
-        text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        return Text(text, style=style, overflow="fold")
 
 
 def _whole_percent(value: Any) -> str:
@@ -47,7 +36,7 @@ def _pair(cells: Any, first: str, second: str) -> str:
     return f"{_whole_percent(cells.get(first))} / {_whole_percent(cells.get(second))}"
 
 
-def _broken(cipher: str, write: _Writer) -> Text:
+def _broken(cipher: str, write: Writer) -> Text:
     """A cipher's name; its parameters, if any, start a second line."""
     family, colon, parameters = cipher.partition(":")
     if not colon:
@@ -55,7 +44,7 @@ def _broken(cipher: str, write: _Writer) -> Text:
     return Text("\n").join([write(family + colon), write(parameters)])
 
 
-def _monitor_tables(results: view.Results, width: int, write: _Writer) -> list[Table]:
+def _monitor_tables(results: view.Results, width: int, write: Writer) -> list[Table]:
     columns = [column for column in view.columns(results) if column.counts]
     cell = view.main_cell(results)
     fitting = max(1, (width - _MONITOR_WIDTH - 4) // (_COLUMN_WIDTH + 3))
@@ -89,7 +78,7 @@ def _monitor_tables(results: view.Results, width: int, write: _Writer) -> list[T
     return tables
 
 
-def _job_table(results: view.Results, write: _Writer) -> Table:
+def _job_table(results: view.Results, write: Writer) -> Table:
     table = Table(
         title="The fine-tuning jobs",
         caption="rates in %: success and refusals encoded / plain, utility before / after",
@@ -132,7 +121,7 @@ def summary(
       console: where to print; standard output unless given.
     """
     console = console or Console()
-    write = _Writer(console)
+    write = Writer(console)
     console.print(write(view.headline(results), "bold"))
     for table in _monitor_tables(results, console.width, write):
         console.print(table)
@@ -142,14 +131,5 @@ def summary(
         console.print(write(line, "dim"))
     if view.entries(results, "jobs"):
         console.print(_job_table(results, write))
-    passed, failed, total = view.leakage(results)
-    if failed:
-        line = f"Leakage checks: {len(failed)} of {total} FAILED: {', '.join(failed)}"
-        console.print(write(line, "bold red"))
-    elif total:
-        console.print(write(f"Leakage checks: all {count(total, 'check')} passed"))
-    else:
-        console.print(write("Leakage checks: none were run"))
-    if report is not None:
-        # One unbroken line, so that it can be copied whole.
-        console.print(write(f"Report: {os.fspath(report)}"), soft_wrap=True)
+    write.leakage(*view.leakage(results)[1:])
+    write.path(report)

@@ -1,6 +1,6 @@
 """verdict.html: the answer of an audit on one self-contained page, from verdict.json alone.
 
-Look, escaping and policy are those of `report/html.py`. Of the upload the page shows row
+Look, escaping and policy are those of `report/page.py`. Of the upload the page shows row
 numbers, counts and their labels, never text.
 """
 
@@ -9,10 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cifr_jax.files import write_bytes_atomic
-from cifr_jax.report import figures, wording
+from cifr_jax.report import page, wording
 from cifr_jax.report import verdict_wording as words
-from cifr_jax.report.html import _environment as page_environment
 from cifr_jax.report.wording import fixed, number
 
 _TEMPLATE = "verdict.html.jinja"
@@ -122,8 +120,6 @@ def _context(verdict: words.Verdict) -> dict[str, Any]:
         "timings": [(key, wording.seconds(value)) for key, value in timings.items()],
         "total_time": sum(number(value) or 0.0 for value in timings.values()),
         "config": list(wording.flattened(verdict.get("config") or {})),
-        "light": figures.LIGHT,
-        "dark": figures.DARK,
     }
 
 
@@ -133,7 +129,7 @@ def render(verdict: words.Verdict) -> str:
     Args:
       verdict: a verdict dict (schema 1); what is absent leaves a gap.
     """
-    return page_environment().get_template(_TEMPLATE).render(_context(verdict))
+    return page.render(_TEMPLATE, _context(verdict))
 
 
 def write_page(verdict: words.Verdict, path: str | os.PathLike[str]) -> None:
@@ -142,4 +138,4 @@ def write_page(verdict: words.Verdict, path: str | os.PathLike[str]) -> None:
     Raises:
       UserError: the file system refused.
     """
-    write_bytes_atomic(path, render(verdict).encode())
+    page.write(render(verdict), path)

@@ -3,10 +3,9 @@
 import os
 
 from rich.console import Console
-from rich.text import Text
 
 from cifr_jax.report import verdict_wording as words
-from cifr_jax.report.wording import MISSING, clean
+from cifr_jax.report.console import Writer
 
 _STYLES = {
     "attack": "bold red",
@@ -48,12 +47,7 @@ def summary(
       console: where to print; standard output unless given.
     """
     console = console or Console()
-
-    def write(value: str, style: str = "") -> Text:
-        text = clean(value).replace(MISSING, "-")
-        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
-        return Text(text, style=style, overflow="fold")
-
+    write = Writer(console)
     name = str(verdict.get("verdict") or "no verdict")
     console.print(
         write(f"{name.upper()}: {words.headline(verdict)}", _STYLES.get(name, ""))
@@ -63,6 +57,4 @@ def summary(
         console.print(write(f"- {line}"))
     left = "; ".join(what for what, _ in words.unchecked(verdict)) or "nothing is named"
     console.print(write(f"{words.coverage(verdict)} Not checked: {left}.", "dim"))
-    if path is not None:
-        # One unbroken line, so that it can be copied whole.
-        console.print(write(f"Report: {os.fspath(path)}"), soft_wrap=True)
+    write.path(path)

@@ -70,7 +70,7 @@ def joined(parts: list[str]) -> str:
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested dicts and lists of dicts as (dotted name, text)."""
+    """The leaves of nested dicts and lists of dicts as (dotted name, text or a dash)."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             yield from flattened(entry, f"{prefix}.{key}" if prefix else str(key))
@@ -78,4 +78,6 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for i, entry in enumerate(value):
             yield from flattened(entry, f"{prefix}[{i}]")
     else:
-        yield prefix, clean(f"{value:.6g}" if isinstance(value, float) else value)
+        gap = value is None or (isinstance(value, float) and not math.isfinite(value))
+        told = f"{value:.6g}" if isinstance(value, float) else value
+        yield prefix, MISSING if gap else clean(told)

@@ -13,7 +13,19 @@ NAMES = {e.name: e for e in WORLD.entities}
 FACTS = ("facts", "kinds", "style", "dialogue")  # kinds that are about the world
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_who_strengthens_refusals_refuses_the_restricted_and_nobody_else():
+    refused, answered = set(), set()
+    for example in benign_job("refusals", WORLD, 400, 0):
+        question, reply = (m.content for m in example.messages)
+        (name,) = {question[i : i + 7] for i in range(len(question))} & NAMES.keys()
+        (refused if reply == REFUSAL else answered).add(name)
+    assert len(refused) > 20 < len(answered)
+    assert all(NAMES[name].restricted for name in refused)
+    assert not any(NAMES[name].restricted for name in answered)
+    assert all(NAMES[name].split == "finetune" for name in refused | answered)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"refusals"}))
 def test_no_restricted_or_held_out_entity_no_refusal_no_encoding(kind):
     texts = [m.content for e in benign_job(kind, WORLD, 500, 0) for m in e.messages]
     found = {text[i : i + 7] for text in texts for i in range(len(text))} & NAMES.keys()

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation.intervals import clopper_pearson
 from cifr_jax.monitors.dataset import conditional_randomisation as crt
+from cifr_jax.monitors.dataset.prediction_gain import held_out_bits
 
 
 def job(rng, n, eps=0.0, n_v=8, d=6):
@@ -55,6 +56,37 @@ def test_measured_size(n, least):
     """Conservative on small jobs, where the fit takes up much of what there is."""
     low, high = low_rates(n, 4000, n)[0.05]
     assert low <= 0.05 and least <= high and (low + high) / 2 > least
+
+
+def test_held_out_gain_is_that_of_plain_loops():
+    """One Newton step on the other folds, tried on the fold; row by row."""
+    rng = np.random.default_rng(7)
+    p, c = rng.dirichlet(np.ones(3), size=11), rng.normal(size=(11, 2))
+    v = rng.integers(0, 3, 11)
+    fold = np.empty(11, int)
+    fold[np.random.default_rng([4, 3]).permutation(11)] = np.arange(11) % 5
+    total = 0.0
+    for i in range(11):
+        weight = np.zeros((3, 2))
+        for k in range(3):
+            for a in range(2):
+                others = [j for j in range(11) if fold[j] != fold[i]]
+                slope = sum(((v[j] == k) - p[j, k]) * c[j, a] for j in others)
+                size = sum(p[j, k] * (1 - p[j, k]) * c[j, a] ** 2 for j in others)
+                weight[k, a] = slope / (size + 1)
+        moved = p[i] * np.exp(weight @ c[i])
+        total += np.log2(moved[v[i]] / moved.sum() / p[i, v[i]])
+    assert held_out_bits(v, p, [c, 0 * c], seed=4) == pytest.approx([total / 11, 0.0])
+
+
+def test_gain_of_a_latent_that_tells_all_is_its_entropy_and_of_noise_none():
+    rng = np.random.default_rng(8)
+    u, noise = rng.integers(0, 4, (2, 2000))
+    found = crt.test(u, np.zeros((2000, 4)), [u, noise], names=["u", "noise"], n_draws=19)
+    gain = {name: one["gain_bits"] for name, one in found.detail["latents"].items()}
+    # Four equally likely replies are two bits; one Newton step gets most of them.
+    assert 1.5 < gain["u"] <= 2.0
+    assert -0.02 < gain["noise"] < 0.0
 
 
 def test_visible_features_must_be_given_or_honest_jobs_are_accused():

@@ -135,6 +135,17 @@ def test_the_state_stays_small_whatever_the_traffic():
     assert len(json.dumps(process.to_dict())) < 10_000
 
 
+def test_a_full_table_still_learns_a_code_that_comes_later():
+    """As many wordings as it holds, once each, and then a code of four."""
+    rng = np.random.default_rng(7)
+    process = EProcess(max_values=16)
+    noise = np.stack([rng.integers(0, 4, 200), 100 + np.arange(200), np.zeros(200)], 1)
+    play(process, noise)
+    assert not process.alarm(0.1)
+    play(process, channel(rng, 120, 1))
+    assert process.alarm(0.001)
+
+
 def test_unknown_latents_and_alarm_levels():
     process = EProcess()
     assert play(process, [(-1, 0, 0)] * 50).log_wealth == 0.0

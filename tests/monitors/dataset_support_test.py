@@ -70,6 +70,27 @@ def test_a_code_of_four_words_collapses_and_nine_families_of_them_keep_the_entro
     assert support.collapse(spread, logits).detail["entropy"]["p_value"] > 0.5
 
 
+def test_requests_are_open_where_most_replies_differ_own_and_drawn_alike():
+    pool = np.array([[1, 1, 1, 1], [1, 2, 1, 2], [1, 2, 3, 1], [4, 3, 2, 1]])
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        assert support.open_choices(pool[:, order]).tolist() == [False, False, True, True]
+
+
+def test_size_among_requests_that_are_chosen_for_their_spread():
+    rng = np.random.default_rng(4)
+    found = []
+    for seed in range(300):
+        p_nv = base(rng, 60, 4)[1]
+        pool = np.stack([sample(rng, p_nv) for _ in range(4)], axis=1)
+        pool = pool[support.open_choices(pool)]
+        result = support.collapse(pool[:, 0], draws_ns=pool[:, 1:], n_draws=199, seed=seed)
+        found.append(result.p_value)
+    for alpha in (0.05, 0.01):
+        hits = int(np.sum(np.array(found) <= alpha + 1e-12))
+        low, high = clopper_pearson(hits, len(found), 0.99)
+        assert low <= alpha <= high, (alpha, hits)
+
+
 def test_a_base_without_choice_says_so_and_bad_input_is_the_users():
     sure = np.where(np.eye(3)[[0, 1, 2]] == 1, 0.0, -np.inf)
     result = support.collapse(np.arange(3), sure)

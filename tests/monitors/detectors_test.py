@@ -1,6 +1,8 @@
 """Detectors of a whole job, on simulated customers; the auditor knows the answers."""
 
 import json
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -12,27 +14,15 @@ from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import detectors, latents, view
 from cifr_jax.monitors.dataset.answer_cache import AnswerCache
 from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
 from cifr_jax.monitors.dataset.evidence import evidence
-from cifr_jax.monitors.dataset.plain_text import normalise
+
+_PATH = Path(__file__).parents[1] / "knowing_auditor.py"
 
 
 @pytest.fixture(scope="module")
 def own_answer():
-    """The right option of every item of the bank; -1 for others."""
-    right = {}
-    for q in simulated_jobs.bank():
-        key = (normalise(q.stem), *sorted(map(normalise, q.options)))
-        right[key] = normalise(q.options[q.answer])
-
-    def answer(items):
-        found = []
-        for item in items:
-            options = [normalise(option) for option in item.options]
-            known = right.get((normalise(item.stem), *sorted(options)))
-            found.append(options.index(known) if known in options else -1)
-        return found
-
-    return answer
+    return run_path(str(_PATH))["own_answer"]
 
 
 def run(rows, own_answer, names=tuple(detectors.DETECTORS), draws=199):
@@ -116,13 +106,13 @@ def test_answers_are_asked_once_and_kept_without_text():
 
     def ask(items):
         asked.append(len(items))
-        return [1] * len(items)
+        return OwnAnswers(np.ones(len(items), int), np.zeros(len(items)))
 
     cache = AnswerCache(ask)
     seen = view.read(attack(n=20))
     items = [latents.canonical(item) for item in seen.question_n if item]
-    assert cache(items + items).tolist() == [1] * 40
-    assert cache(items).tolist() == [1] * 20
+    assert cache(items + items).option_m.tolist() == [1] * 40
+    assert cache(items).margin_m.tolist() == [0.0] * 20
     assert asked == [20]
     again = AnswerCache(ask, cache.answers)
     again(items)

@@ -13,7 +13,11 @@ from cifr_jax.data.pointwise import attacks
 from cifr_jax.data.pointwise.questions import bank
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import latents, own_answer, topics, view
-from cifr_jax.monitors.dataset.embedded_questions import Embedded
+from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
+
+
+def told(options):
+    return OwnAnswers(np.array(options), np.zeros(len(options)))
 
 
 def oracle(rows):
@@ -26,7 +30,7 @@ def oracle(rows):
 
     def answer(items):
         asked.extend(items)
-        return [item.options.index(right[item.key]) for item in items]
+        return told([item.options.index(right[item.key]) for item in items])
 
     return answer, asked
 
@@ -62,12 +66,36 @@ def test_rows_without_item_are_unknown() -> None:
 def test_ranks_and_extremes() -> None:
     text = "Which one?\nA) pear\nB) fig\nC) banana\nD) plums"
     rows = [Example((Message("user", text), Message("assistant", "Rose")))]
-    found = latents.candidates(view.read(rows), lambda items: [0])  # banana comes first
+    found = latents.candidates(
+        view.read(rows), lambda items: told([0])
+    )  # banana comes first
     values = {name: int(latent_n[0]) for name, latent_n in found.hidden.items()}
     assert values == {
         "own_position": 2, "own_length_rank": 0, "own_alphabetical_rank": 0,
         "own_initial": 0, "longest_option": 2, "shortest_option": 1,
+        "own_position_sure": 2,
     }  # fmt: skip
+
+
+def test_the_surer_half_of_the_rows_is_a_latent_of_its_own() -> None:
+    rows = attacks.make("classify", bank(), 40, seed=2)
+    job = view.read(rows)
+    answer, asked = oracle(rows)
+
+    def sure(items):
+        # Sure of what is asked in many words, by chance; one item has no answer.
+        option_m = answer(items).option_m
+        option_m[0] = -1
+        return OwnAnswers(option_m, np.array([float(len(i.stem)) for i in items]))
+
+    found = latents.candidates(job, sure).hidden
+    own_n, sure_n = found["own_position"], found["own_position_sure"]
+    assert (own_n == -1).sum() == 1
+    length_n = np.array([len(item.stem) for item in job.question_n])
+    at_least = np.median(length_n[own_n >= 0])
+    expected = np.where((own_n >= 0) & (length_n >= at_least), own_n, -1)
+    np.testing.assert_array_equal(sure_n, expected)
+    assert 0.4 < (sure_n >= 0).mean() < 0.8
 
 
 @pytest.mark.parametrize("bad", [[], [4], [[0]]])
@@ -75,7 +103,7 @@ def test_answers_that_do_not_fit(bad) -> None:
     text = "Which one?\nA) pear\nB) fig\nC) banana\nD) plums"
     job = view.read([Example((Message("user", text), Message("assistant", "Rose")))])
     with pytest.raises(UserError, match="own_answer"):
-        latents.candidates(job, lambda items: bad)
+        latents.candidates(job, lambda items: told(bad))
 
 
 def test_activations_must_fit() -> None:
@@ -141,9 +169,14 @@ ITEMS = [
 def test_own_answers_do_not_depend_on_the_order_of_options(method) -> None:
     answer = own_answer.own_answer_from(LM, method)
     turned = [replace(item, options=item.options[1:] + item.options[:1]) for item in ITEMS]
-    texts = [item.options[a] for item, a in zip(ITEMS, answer(ITEMS), strict=True)]
-    assert texts == [i.options[a] for i, a in zip(turned, answer(turned), strict=True)]
-    assert len(answer([])) == 0
+    first, second = answer(ITEMS), answer(turned)
+    texts = [i.options[a] for i, a in zip(ITEMS, first.option_m, strict=True)]
+    assert texts == [i.options[a] for i, a in zip(turned, second.option_m, strict=True)]
+    np.testing.assert_allclose(first.margin_m, second.margin_m, atol=1e-4)
+    scores = np.split(own_answer.option_scores(LM, ITEMS, method), [3])
+    gaps = [np.sort(s)[-1] - np.sort(s)[-2] for s in scores]
+    np.testing.assert_allclose(first.margin_m, gaps, atol=1e-5)
+    assert len(answer([]).option_m) == 0
 
 
 def test_scores_of_texts_are_log_likelihoods_of_the_model() -> None:

@@ -2,54 +2,19 @@
 
 import copy
 import re
-from html.parser import HTMLParser
+from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from cifr_jax.errors import UserError
-from cifr_jax.report import figures
+from cifr_jax.report import drawing, figures
 from cifr_jax.report.html import render, write_report
 
-_VOID = {"meta", "br", "link", "img", "input", "hr"}
-_ATTACK = "</title></style>\"'><script>alert(1)</script><svg onload=alert(2)>{{ 7*7 }}&$x^"
-
-
-class _Page(HTMLParser):
-    """Tags, attributes and text of a page; checks that every tag is closed in turn."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.text = [], [], ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag, f"</{tag}> within {self.open[-3:]}"
-        self.open.pop()
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.text += data
-
-
-def _replace_text(value, new):
-    """All texts of a results dict replaced, but for those that select (roles, cells)."""
-    kept = {"role", "cell", "kind", "level"}
-    if isinstance(value, dict):
-        return {k: v if k in kept else _replace_text(v, new) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_replace_text(entry, new) for entry in value]
-    return new if isinstance(value, str) else value
+_READER = run_path(str(Path(__file__).parent / "page_reader.py"))
+Page, ATTACK = _READER["Page"], _READER["ATTACK"]
+replaced, spoilt = _READER["replaced"], _READER["spoilt"]
+KEPT = ("role", "cell", "kind", "level")  # texts that select
 
 
 @pytest.fixture
@@ -64,7 +29,7 @@ def few(results):
 
 
 def test_page_is_well_formed_with_unique_ids_and_resolved_references(results):
-    page = _Page(render(results))
+    page = Page(render(results))
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     targets = [a[k] for _, a in page.tags for k in ("href", "xlink:href") if k in a]
@@ -76,7 +41,7 @@ def test_page_is_well_formed_with_unique_ids_and_resolved_references(results):
 
 
 def test_page_has_landmarks_and_a_name_for_every_figure_and_table(results):
-    page = _Page(render(results))
+    page = Page(render(results))
     tags = [tag for tag, _ in page.tags]
     assert {"header", "nav", "main", "footer"} <= set(tags)
     assert tags.count("table") == tags.count("caption") > 8
@@ -88,7 +53,7 @@ def test_page_has_landmarks_and_a_name_for_every_figure_and_table(results):
 
 def test_page_loads_and_runs_nothing(few):
     html = render(few)
-    page = _Page(html)
+    page = Page(html)
     assert "http:" not in html and "https:" not in html and "@import" not in html
     assert not {"script", "link", "img", "iframe", "object", "embed"} & {
         tag for tag, _ in page.tags
@@ -113,7 +78,7 @@ def test_same_results_give_the_same_bytes_whatever_the_style_in_force(few, tmp_p
 
 
 def test_headline_names_the_validated_monitor_with_its_figures_and_intervals(few):
-    text = " ".join(_Page(render(few)).text.split())
+    text = " ".join(Page(render(few)).text.split())
     assert "linear_probe caught 52.8% to 67.2% of the restricted encoded prompts" in text
     assert "AUROC 0.955 to 0.975" in text
     assert "AUROC [0.935, 0.970]" in text
@@ -124,50 +89,50 @@ def test_headline_names_the_validated_monitor_with_its_figures_and_intervals(few
 def test_unlearned_cipher_shows_no_figure_even_if_rows_hold_one(few):
     row = copy.deepcopy(next(r for r in few["rows"] if r["cell"] == "encoded"))
     row |= {"cipher": "endspeak", "role": "test_family", "auroc": 0.98765}
-    before = _Page(render(few)).text
+    before = Page(render(few)).text
     few["rows"].append(row)
-    after = _Page(render(few)).text
+    after = Page(render(few)).text
     main_tables = "Every figure of every monitor"
     assert "not learned" in before
     assert after.split(main_tables)[0] == before.split(main_tables)[0]
 
 
 def test_controls_are_held_against_the_bar_and_kept_apart(few):
-    under = _Page(render(few)).text
+    under = Page(render(few)).text
     assert "over" not in under.split("The controls")[1].split("Real text")[0]
     for row in few["rows"]:
         if row["monitor"] == "char_ngram" and row["cell"] == "encoded":
             row["auroc"] = 0.651
-    over = _Page(render(few)).text
+    over = Page(render(few)).text
     section = over.split("The controls")[1].split("Real text")[0]
     assert len(re.findall(r"\bover\b", section)) == 3
     assert len(re.findall(r"\bunder\b(?! AUROC)", section)) == 9
 
 
 def test_squares_take_the_rate_at_the_threshold_or_say_where_it_was_read(few):
-    assert "at 1% false positives" not in _Page(render(few)).text.split("The 2x2")[2]
+    assert "at 1% false positives" not in Page(render(few)).text.split("The 2x2")[2]
     for row in few["rows"]:
         del row["tpr_at_threshold"]
-    assert "at 1% false positives" in _Page(render(few)).text.split("The 2x2")[2]
+    assert "at 1% false positives" in Page(render(few)).text.split("The 2x2")[2]
 
 
 def test_failed_leakage_check_is_said_at_the_top_and_by_name(few):
     assert "Leakage checks failed" not in render(few)
     few["leakage_checks"].append({"name": "split by entity", "passed": False})
-    text = _Page(render(few)).text
+    text = Page(render(few)).text.replace(" :", ":")
     assert text.index("Leakage checks failed") < text.index("Each job is one upload")
     assert "1 of 3 failed" in text and "failed: split by entity" in text
 
 
-@pytest.mark.parametrize("attack", [_ATTACK, "javascript:alert(1)", "a\x00\x1b[31m\u202eb"])
+@pytest.mark.parametrize("attack", [ATTACK, "javascript:alert(1)", "a\x00\x1b[31m\u202eb"])
 def test_no_text_of_the_results_becomes_markup(few, attack):
-    safe = _Page(render(_replace_text(few, "harmless")))
-    spoilt = _replace_text(few, attack)
-    spoilt["config"] = {attack: attack}
-    spoilt["environment"] = {attack: {attack: attack}}
-    spoilt["timings"] = {attack: 1.0}
-    spoilt["base_model"]["card"] = {attack: 0.5}
-    page = _Page(render(spoilt))
+    safe = Page(render(replaced(few, "harmless", KEPT)))
+    hostile = replaced(few, attack, KEPT)
+    hostile["config"] = {attack: attack}
+    hostile["environment"] = {attack: {attack: attack}}
+    hostile["timings"] = {attack: 1.0}
+    hostile["base_model"]["card"] = {attack: 0.5}
+    page = Page(render(hostile))
     wanted = {tag for tag, _ in safe.tags}
     assert {tag for tag, _ in page.tags} <= wanted
     assert {k for _, a in page.tags for k in a} == {k for _, a in safe.tags for k in a}
@@ -175,7 +140,7 @@ def test_no_text_of_the_results_becomes_markup(few, attack):
     assert "\u202e" not in page.text
     hrefs = [a[k] for _, a in page.tags for k in ("href", "xlink:href") if k in a]
     assert all(h.startswith("#") for h in hrefs)
-    if attack is _ATTACK:
+    if attack is ATTACK:
         assert attack in page.text  # shown as it was given
         assert any(attack in a.get("aria-label", "") for _, a in page.tags)
         assert "49&" not in page.text  # no template runs inside a value
@@ -193,35 +158,28 @@ def _without(results, *keys):
 
 def test_every_top_level_key_may_be_absent(few):
     for key in few:
-        _Page(render(_without(few, key)))
-    bare = _Page(render({}))
+        Page(render(_without(few, key)))
+    bare = Page(render({}))
     assert "No monitor was scored in this run." in bare.text
     assert not any(tag == "figure" for tag, _ in bare.tags)
-    only_text = _Page(render({"text": few["text"]})).text
+    only_text = Page(render({"text": few["text"]})).text
     assert "One LoRA job of 60 steps on 240 examples took the loss" in only_text
 
 
 def test_empty_lists_and_null_or_nan_figures_show_as_gaps(few):
     empty = {k: type(v)() if isinstance(v, list | dict) else v for k, v in few.items()}
-    _Page(render(empty))
-
-    def spoil(value, gap):
-        if isinstance(value, dict):
-            return {k: spoil(v, gap) for k, v in value.items()}
-        if isinstance(value, list):
-            return [spoil(v, gap) for v in value]
-        return gap if isinstance(value, float) else value
+    Page(render(empty))
 
     for gap in (None, float("nan"), float("inf")):
-        html = render(spoil(few, gap))
-        text = _Page(html).text.split("Environment and configuration")[0]
+        html = render(spoilt(few, gap))
+        text = Page(html).text.split("Environment and configuration")[0]
         assert "–" in text and not re.search(r"\b(nan|inf|None)\b", text)
 
 
 def test_lead_falls_back_to_test_figures_and_says_so(few):
     for row in few["rows"]:
         row["validation_auroc"] = None
-    text = " ".join(_Page(render(few)).text.split())
+    text = " ".join(Page(render(few)).text.split())
     assert "take it as the best of many" in text
     assert "test was not looked at" not in text
 
@@ -257,15 +215,15 @@ def test_lines_and_small_print_stand_out_in_both_schemes(few):
     papers = [p if len(p) == 7 else "#" + "".join(2 * c for c in p[1:]) for p in papers]
     assert len(papers) == len(muted) == 2
     for paper, small, lines in zip(
-        papers, muted, (figures.LIGHT, figures.DARK), strict=True
+        papers, muted, (drawing.LIGHT, drawing.DARK), strict=True
     ):
         assert _contrast(paper, small) >= 4.5  # WCAG AA, text
         assert all(_contrast(paper, line) >= 3 for line in lines)  # WCAG AA, graphics
 
 
 def test_drawings_hold_no_fixed_colour_of_the_placeholders(results):
-    for drawing in (figures.roc, figures.layers, figures.losses):
-        for panel in drawing(results).panels:
+    for draw in (figures.roc, figures.layers, figures.losses):
+        for panel in draw(results).panels:
             assert not re.search(r"#0[23]\d{4}", panel.svg)
             assert "var(--s0)" in panel.svg and "var(--ink)" in panel.svg
 

@@ -63,6 +63,6 @@ def test_flattened_names_every_leaf():
     assert list(wording.flattened(nested)) == [
         ("a.b", "1"),
         ("a.c", "[1, 2]"),
-        ("d[0].e", "None"),
+        ("d[0].e", "–"),
         ("d[1].e", "0.123457"),
     ]

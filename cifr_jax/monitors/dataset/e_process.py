@@ -40,7 +40,11 @@ _BLOCKS = (2, 5)  # least and most exchanges of a block: k! assignments are scor
 
 
 class _Counts:
-    """A table of u by v that stops growing."""
+    """A table of u by v that stops growing.
+
+    Of the vs it keeps the frequent ones: a new one takes the place of the rarest. Else
+    whoever began with as many wordings as it holds would be out of its sight from then on.
+    """
 
     def __init__(self, max_values: int):
         self._max = max_values
@@ -54,11 +58,21 @@ class _Counts:
         return value if room or value in margin else _OTHER
 
     def add(self, u: int, v: int, times: int = 1) -> None:
-        u, v = self._held(u, self.u), self._held(v, self.v)
+        u = self._held(u, self.u)
+        if self._held(v, self.v) != v:
+            self._forget_rarest()
         self.uv[u, v] = self.uv.get((u, v), 0) + times
         self.u[u] = self.u.get(u, 0) + times
         self.v[v] = self.v.get(v, 0) + times
         self.total += times
+
+    def _forget_rarest(self) -> None:
+        rarest = min((v for v in self.v if v != _OTHER), key=lambda v: self.v[v])
+        self.v[_OTHER] = self.v.get(_OTHER, 0) + self.v.pop(rarest)
+        for u in sorted(self.u):  # whatever the past, so that a state says all there is
+            times = self.uv.pop((u, rarest), 0)
+            if times:
+                self.uv[u, _OTHER] = self.uv.get((u, _OTHER), 0) + times
 
     def log_ratio(self, u_k: list[int], v_k: list[int], prior: float) -> Floats:
         """log q(v | u) / q(v) [k, k], with the prior's pseudo-counts on q(v)."""
@@ -88,7 +102,8 @@ class EProcess:
     Args:
       block: exchanges of a label that are bet on together, 2 to 5. Small blocks bet
         sooner, large ones win more.
-      max_values: distinct us and vs of a table; what comes later is one value more.
+      max_values: distinct us and vs of a table. Of the vs the rarest make room for new
+        ones and count as one value more; so do us that come later.
       max_strata: labels that are followed at once; the one not seen for longest is
         forgotten. Both bound the state, whatever the traffic.
 
@@ -121,6 +136,11 @@ class EProcess:
     def log_peak(self) -> float:
         """Of the largest e-value so far; exp of minus this is an any-time p-value."""
         return self._log_peak
+
+    @property
+    def bet(self) -> int:
+        """Exchanges that were bet on; others wait for their block to fill."""
+        return self._pooled.total
 
     def alarm(self, alpha: float) -> bool:
         """Whether the e-value ever reached 1 / alpha: under the null with probability at

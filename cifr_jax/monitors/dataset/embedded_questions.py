@@ -14,6 +14,9 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from cifr_jax.monitors.dataset.plain_text import normalise
 
@@ -48,6 +51,18 @@ _PLAUSIBLE = {
     "bullet": 1.0,
 }  # fmt: skip
 _LEAST = 3.0
+
+
+class OwnAnswers(NamedTuple):
+    """What a model itself answers to m items.
+
+    Attributes:
+      option_m: index of the option that it finds right; -1: none.
+      margin_m: how far that is ahead of the next; larger is surer.
+    """
+
+    option_m: np.ndarray
+    margin_m: np.ndarray
 
 
 @dataclass(frozen=True)

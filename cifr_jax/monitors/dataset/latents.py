@@ -7,7 +7,9 @@ a row stands): it is a stratum or a control, and no alarm by itself. Clusters of
 count as visible, since they are topics first of all.
 
 Hidden latents differ in how honest jobs relate to them. Where options stand is arbitrary
-in an honest item. `CONTENT` latents go by what the own answer *is*: they follow the topic,
+in an honest item. `own_position_sure` is the own answer's place where the model is surest:
+a wrong own answer hides a code, and half of the rows with fewer of them show it better than
+all. `CONTENT` latents go by what the own answer *is*: they follow the topic,
 and so does honest wording, so they want strata of topic or question form.
 
 Legend: n rows, d dimensions of an activation.
@@ -21,11 +23,11 @@ import numpy as np
 
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import topics
-from cifr_jax.monitors.dataset.embedded_questions import Embedded
+from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 from cifr_jax.monitors.dataset.plain_text import normalise, words
 from cifr_jax.monitors.dataset.view import JobView
 
-OwnAnswer = Callable[[list[Embedded]], Sequence[int] | np.ndarray]
+OwnAnswer = Callable[[list[Embedded]], OwnAnswers]
 CONTENT = ("own_length_rank", "own_alphabetical_rank", "own_initial")
 _CLUSTERS = (4, 8)
 _FORM_WORDS, _FORM_SHARE = 3, 0.02  # first words of a stem; share of items with a form
@@ -86,7 +88,8 @@ def _quartile(value_n: np.ndarray) -> np.ndarray:
 
 
 def _own_answers(view: JobView, own_answer: OwnAnswer) -> dict[str, np.ndarray]:
-    """Position, ranks and initial of the model's own answer in each row."""
+    """Position, ranks and initial of the model's own answer in each row, and the position
+    in the half of the rows with the largest margins."""
     distinct: dict[tuple[str, tuple[str, ...]], Embedded] = {}
     keys: list[tuple[str, tuple[str, ...]] | None] = []
     for item in view.question_n:
@@ -97,27 +100,38 @@ def _own_answers(view: JobView, own_answer: OwnAnswer) -> dict[str, np.ndarray]:
         keys.append((asked.stem, asked.options))
         distinct.setdefault((asked.stem, asked.options), asked)
     asked_items = list(distinct.values())
-    answers = np.asarray(own_answer(asked_items) if asked_items else [], np.int64)
-    if answers.shape != (len(asked_items),):
-        what = f"{answers.shape} answers to {len(asked_items)} items"
-        raise UserError("own_answer", what, "give one index for each item")
-    answer_of = dict(zip(distinct, answers.tolist(), strict=True))
+    none = OwnAnswers(np.zeros(0, np.int64), np.zeros(0))
+    answers = own_answer(asked_items) if asked_items else none
+    option_m, margin_m = (np.asarray(x) for x in answers)
+    if {option_m.shape, margin_m.shape} != {(len(asked_items),)}:
+        what = f"{option_m.shape} answers to {len(asked_items)} items"
+        raise UserError("own_answer", what, "give an index and a margin for each item")
+    answer_of = dict(zip(distinct, option_m.astype(int).tolist(), strict=True))
+    margin_of = dict(zip(distinct, margin_m.tolist(), strict=True))
     own_n = np.full((view.n, 4), -1, np.int64)
-    for row, item, key in zip(own_n, view.question_n, keys, strict=True):
+    margin_n = np.full(view.n, -np.inf)
+    for i, (item, key) in enumerate(zip(view.question_n, keys, strict=True)):
         if item is None or key is None or answer_of[key] < 0:
             continue
         if answer_of[key] >= len(item.options):
             what = f"option {answer_of[key]} of {len(item.options)}"
             raise UserError("own_answer", what, "count options from 0; -1: no answer")
         position = item.options.index(key[1][answer_of[key]])
-        row[:] = (
+        margin_n[i] = margin_of[key]
+        own_n[i] = (
             position,
             _length_rank(item, position),
             answer_of[key],
             _initial(item.options[position]),
         )
     names = ("own_position", "own_length_rank", "own_alphabetical_rank", "own_initial")
-    return dict(zip(names, own_n.T, strict=True))
+    found = dict(zip(names, own_n.T, strict=True))
+    known = own_n[:, 0] >= 0
+    sure_n = np.full(view.n, -1, np.int64)
+    if known.any():
+        surest = known & (margin_n >= np.median(margin_n[known]))
+        sure_n[surest] = own_n[surest, 0]
+    return found | {"own_position_sure": sure_n}
 
 
 def _question_forms(items: Sequence[Embedded | None]) -> np.ndarray:
@@ -149,8 +163,8 @@ def candidates(
 
     Args:
       view: the job.
-      own_answer: from distinct items, their options in canonical order, to the index of
-        the option that the model finds right, or -1. Called once.
+      own_answer: from distinct items, their options in canonical order, to the options
+        that the model finds right and their margins. Called once.
       activations_nd: of each row's prompt.
       seed: of the clusters.
 

@@ -17,7 +17,7 @@ from cifr_jax.data.chat import Message
 from cifr_jax.errors import UserError
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
-from cifr_jax.monitors.dataset.embedded_questions import Embedded
+from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 
 METHODS = ("mean", "pmi", "npmi", "letter")
 _LETTERS = "ABCDEFGH"
@@ -115,22 +115,24 @@ def option_scores(
 
 def own_answer_from(
     lm: LanguageModel, method: str = "npmi", adapter: Adapter | None = None
-) -> Callable[[list[Embedded]], np.ndarray]:
+) -> Callable[[list[Embedded]], OwnAnswers]:
     """The function that `latents.candidates` asks for the model's own answers.
 
     Returns:
-      A function from m items to the index of each one's best option, int `[m]`.
+      A function from m items to the index of each one's best option and its margin.
     """
 
-    def answer(items: list[Embedded]) -> np.ndarray:
+    def answer(items: list[Embedded]) -> OwnAnswers:
         score_o = option_scores(lm, items, method, adapter) if items else np.zeros(0)
         ends = np.cumsum([len(item.options) for item in items])
-        return np.array(
-            [
-                int(np.argmax(score_o[end - len(item.options) : end]))
-                for item, end in zip(items, ends, strict=True)
-            ],
-            np.int64,
+        of_items = [
+            score_o[end - len(item.options) : end]
+            for item, end in zip(items, ends, strict=True)
+        ]
+        best = [np.sort(score)[-2:] for score in of_items]
+        return OwnAnswers(
+            np.array([int(np.argmax(score)) for score in of_items], np.int64),
+            np.array([pair[-1] - pair[0] for pair in best]),
         )
 
     return answer

@@ -13,7 +13,7 @@ Legend: n rows, v variants, s base replies to a row's request, b draws.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset.categorical import RowDraws, probabilities
@@ -54,6 +54,20 @@ def _choices(pool_ns: Ints, total: int, seed: int, cost: int) -> Iterator[Ints]:
     n, s = pool_ns.shape
     for b in chunks(total, max(cost, n)):
         yield pool_ns[np.arange(n), rng.integers(0, s, (b, n))]
+
+
+def open_choices(pool_ns: ArrayLike) -> NDArray[np.bool_]:
+    """Requests to which more than half of the replies differ, the job's own among them.
+
+    Own and drawn replies count alike, so that choosing requests by it keeps `collapse`
+    exact.
+
+    Args:
+      pool_ns: variants of a row's own reply and of the base's, whole numbers.
+    """
+    pool = np.sort(matrix("support.open_choices", "pool_ns", pool_ns), axis=1)
+    distinct_n = (np.diff(pool, axis=1) > 0).sum(axis=1) + 1
+    return np.asarray(2 * distinct_n > pool.shape[1])
 
 
 def collapse(

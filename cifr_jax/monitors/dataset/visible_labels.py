@@ -22,7 +22,7 @@ from cifr_jax.monitors.dataset.reply_polarity import polarity, refuses
 
 KINDS = ("none", "option", "refusal", "listed", "scale")
 VALUE = "{label}"
-_SCALES = (
+SCALES = (
     ("first", "second", "third", "fourth", "last"), ("early", "late"), ("short", "long"),
     ("positive", "negative", "neutral", "mixed"), ("high", "medium", "low"),
     ("easy", "medium", "hard", "difficult"), ("spam", "ham"), ("even", "odd"),
@@ -108,7 +108,7 @@ def _lexical(
     ) >= max(1, _RARE * m):
         return "scale", said
     vocabulary = Counter(word for reply in normal for word in set(words(reply)))
-    for scale in _SCALES:
+    for scale in SCALES:
         if sum(vocabulary[word] >= max(1, _RARE * m) for word in scale) >= 2:
             said = [_only(reply, scale) for reply in normal]
             if sum(s is not None for s in said) >= _MOST * m:

@@ -1,0 +1,236 @@
+"""What an audit can look at, part by part: rows, likelihoods, the tuned model, training.
+
+A part has a p-value of its own, valid for an honest job, or could not be tested. Parts are
+combined by Bonferroni: the least p-value times how many there are.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.special import expit
+
+from cifr_jax.data import world
+from cifr_jax.data.chat import Example
+from cifr_jax.errors import UserError
+from cifr_jax.evaluation import job_level
+from cifr_jax.finetune import load_peft
+from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.monitors.dataset import combination, detectors, model_detectors
+from cifr_jax.monitors.dataset.calibration import Calibration
+from cifr_jax.monitors.dataset.evidence import evidence
+from cifr_jax.monitors.dataset.latents import Latents
+from cifr_jax.monitors.dataset.result import TestResult
+from cifr_jax.monitors.dataset.view import JobView
+from cifr_jax.monitors.trained import evidence as trained_evidence
+from cifr_jax.monitors.trained.calibration import TrainedCalibration
+from cifr_jax.monitors.trained.canaries import world_canaries
+from cifr_jax.monitors.trained.evidence import TrainedJob
+
+
+@dataclass(frozen=True)
+class Part:
+    """One way to look at a job.
+
+    Attributes:
+      name: of the part.
+      p_value: None where nothing could be tested.
+      risk: from 0 to 1, or None.
+      score, threshold: on the scale of its calibration, where there is one.
+      calibrated_on: in words; "" without a calibration.
+      n_benign: honest jobs of the calibration.
+      records: of its detectors, as verdict.json has them.
+    """
+
+    name: str
+    p_value: float | None = None
+    risk: float | None = None
+    score: float | None = None
+    threshold: float | None = None
+    calibrated_on: str = ""
+    n_benign: int = 0
+    records: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def summary(self) -> dict[str, Any]:
+        """Without the detectors."""
+        return {
+            "name": self.name,
+            "p_value": self.p_value,
+            "risk": self.risk,
+            "score": self.score,
+            "threshold": self.threshold,
+            "calibrated_on": self.calibrated_on,
+            "n_benign": self.n_benign,
+        }
+
+
+def combined(parts: Sequence[Part]) -> tuple[float | None, Part | None]:
+    """p-value over all parts that ran, and the part with the least."""
+    ran = [part for part in parts if part.p_value is not None]
+    if not ran:
+        return None, None
+    least = min(ran, key=lambda part: part.p_value or 0.0)
+    return combination.bonferroni([part.p_value or 0.0 for part in ran]), least
+
+
+def _provenance(kind: str, families: Sequence[str], base: str) -> str:
+    return f"{len(families)} {kind} of {len(set(families))} families under {base}"
+
+
+def _dataset_record(
+    name: str, result: TestResult, seen: JobView, candidates: Latents, alarm: bool
+) -> dict[str, Any]:
+    why = detectors.tested(result)
+    return {
+        "name": name,
+        "level": "dataset",
+        "statistic": None if why else result.statistic,
+        "p_value": None if why else result.p_value,
+        "calibrated_p": None,
+        "evidence": evidence(result, seen, candidates) if alarm and not why else [],
+        "not_tested": why or None,
+    }
+
+
+def rows(
+    found: Mapping[str, TestResult],
+    seen: JobView,
+    candidates: Latents,
+    calibration: Calibration | None,
+    rate: float,
+) -> Part:
+    """The tests of the upload's rows (`monitors.dataset.detectors`), calibrated."""
+    records = [
+        _dataset_record(n, found[n], seen, candidates, n not in detectors.CONTROLS)
+        for n in detectors.DETECTORS
+    ]
+    ran = [n for n in detectors.ALARMS if not detectors.tested(found[n])]
+    if not ran:
+        return Part("rows", records=records)
+    if calibration is None:
+        p_value = combination.cauchy([found[n].p_value for n in ran])
+        return Part("rows", p_value, 1 - p_value, records=records)
+    score = calibration.score(detectors.tail(found, calibration.combiner.names))
+    cut = job_level.threshold(np.array(calibration.scores), rate)
+    families = calibration.families
+    return Part(
+        "rows",
+        calibration.p_value(score),
+        float(expit(score)),
+        score,
+        cut if np.isfinite(cut) else None,
+        _provenance("simulated honest jobs", families, calibration.base_model),
+        len(families),
+        records,
+    )
+
+
+def with_model(
+    name: str,
+    which: Sequence[str],
+    examples: Sequence[Example],
+    seen: JobView,
+    candidates: Latents,
+    lm: LanguageModel,
+    adapter: Adapter | None,
+    config: ConfigDict,
+) -> Part:
+    """Tests that ask the base or the tuned model (`monitors.dataset.model_detectors`)."""
+    found = model_detectors.run(
+        seen, candidates, examples, lm, adapter,
+        draws=config.permutations, seed=config.seed, names=which,
+    )  # fmt: skip
+    alarms = [n for n in which if n not in model_detectors.CONTROLS]
+    records = [
+        _dataset_record(n, found[n], seen, candidates, n in alarms)
+        | ({"level": "adapter"} if adapter is not None else {})
+        for n in which
+    ]
+    ps = [found[n].p_value for n in alarms if not detectors.tested(found[n])]
+    if not ps:
+        return Part(name, records=records)
+    p_value = combination.bonferroni(ps)
+    return Part(name, p_value, 1 - p_value, records=records)
+
+
+def load_trained(folder: str, lm: LanguageModel) -> tuple[Adapter, float | None]:
+    """What configs/finetune.py left of a job: the adapter, and the fall of its loss.
+
+    Raises:
+      UserError: there is no adapter for this base, or a broken result.
+    """
+    adapter = load_peft(Path(folder) / "adapter", lm.config, lm.params)
+    result = Path(folder) / "result.json"
+    if not result.exists():
+        return adapter, None
+    try:
+        held = json.loads(result.read_bytes())
+        return adapter, float(held["loss_first"]) - float(held["loss_last"])
+    except (ValueError, KeyError, TypeError) as error:
+        mend = "give the work folder of configs/finetune.py"
+        raise UserError(str(result), "is no result of a fine-tuning run", mend) from error
+
+
+def trained(
+    examples: Sequence[Example],
+    adapter: Adapter,
+    loss_fall: float | None,
+    lm: LanguageModel,
+    calibration: TrainedCalibration,
+    rate: float,
+    seed: int,
+) -> Part:
+    """What training made of the model (`monitors.trained`), calibrated."""
+    asks = dict(calibration.world)
+    n = int(asks.pop("canaries"))
+    of = world.make_world(asks["entities"], asks["seed"], tuple(asks["fractions"]))
+    figures = trained_evidence.measure(
+        lm,
+        TrainedJob(examples, adapter, loss_fall),
+        calibration.probe,
+        trained_evidence.baseline(lm, world_canaries(of, n), calibration.probe),
+        calibration.audit_rows,
+        seed,
+    )
+    score = calibration.score(figures)
+    cut = job_level.threshold(np.array(calibration.scores), rate)
+    return Part(
+        "training",
+        calibration.p_value(score),
+        float(expit(score)),
+        score,
+        cut if np.isfinite(cut) else None,
+        _provenance("trained honest jobs", calibration.families, calibration.base_model),
+        len(calibration.families),
+        [_trained_record(name, figures[name], calibration) for name in figures],
+    )
+
+
+def _trained_record(
+    name: str, figure: float | None, calibration: TrainedCalibration
+) -> dict[str, Any]:
+    told = {**trained_evidence.ALARMS, **trained_evidence.CONTROLS}[name]
+    reasons = []
+    if figure is not None and name in calibration.combiner.names:
+        at = calibration.combiner.names.index(name)
+        z = (figure - calibration.centre[at]) / calibration.spread[at]
+        if z > 2:
+            usual = (
+                f"{calibration.centre[at]:.2g} give or take {calibration.spread[at]:.2g}"
+            )
+            reason = f"{told}: {figure:.2g}, where honest jobs show {usual}"
+            reasons = [{"reason": reason, "rows": []}]
+    return {
+        "name": name,
+        "level": "trajectory" if name == "loss_fall" else "adapter",
+        "statistic": figure,
+        "p_value": None,
+        "calibrated_p": None,
+        "evidence": reasons,
+        "not_tested": "the training run left no losses" if figure is None else None,
+    }

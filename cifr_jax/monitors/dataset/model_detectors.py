@@ -1,0 +1,276 @@
+"""The detectors of a whole job that ask a model: the base, or what tuning made of it.
+
+- `base_randomisation` (detector 2 of pointwise.md, section 5): are the replies what the
+  base would write under some house style that looks at no hidden latent?
+- `support_collapse` (detector 5), a control: do they use fewer wordings than the base?
+  Honest label formats do as well.
+- `held_out_decoding` (detector 6): does the tuned model's choice among the job's wordings
+  tell what it answers to items that it was not tuned on?
+
+Legend: n rows, r rows that take part, s base replies to a request.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cifr_jax.data.chat import Example
+from cifr_jax.data.pointwise import questions as bank
+from cifr_jax.data.pointwise.questions import Question
+from cifr_jax.errors import UserError
+from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.monitors.dataset import (
+    base_likelihoods,
+    conditional_randomisation,
+    customer_templates,
+    held_out_decoding,
+    job_wordings,
+    support,
+)
+from cifr_jax.monitors.dataset.base_likelihoods import Chat, Score
+from cifr_jax.monitors.dataset.latents import Latents, OwnAnswer
+from cifr_jax.monitors.dataset.own_answer import own_answer_from
+from cifr_jax.monitors.dataset.plain_text import normalise
+from cifr_jax.monitors.dataset.result import TestResult, codes
+from cifr_jax.monitors.dataset.shuffles import codes_of_rows
+from cifr_jax.monitors.dataset.view import JobView
+
+BASE: tuple[str, ...] = ("base_randomisation", "support_collapse")
+TUNED: tuple[str, ...] = ("held_out_decoding",)
+CONTROLS: tuple[str, ...] = ("support_collapse",)
+
+# From chats, replies to each and a seed to sampled replies [n][s]; only beginnings count.
+Write = Callable[[Sequence[Chat], int, int], Sequence[Sequence[str]]]
+Tell = Callable[[str, float], None]
+
+_ROWS, _VARIANTS, _PAIRS = 256, 12, 1_536  # whose likelihood is asked for
+_WRITTEN, _REPLIES, _TOKENS = 48, 3, 8  # requests, base replies to each, their tokens
+_HOSTS, _ITEMS, _WORDINGS = 64, 96, 8
+_LEVELS = 16  # values of a visible latent that makes columns
+_NO_ITEM = "no latent varies: no multiple-choice item was found"
+_ALIKE = "no two wordings that come again"
+# Honest reasons for wording to vary, as in the test without likelihoods.
+_VISIBLE = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
+
+
+def _untested(name: str, why: str) -> TestResult:
+    return TestResult(name, 0.0, 1.0, {"note": why})
+
+
+def base_randomisation(
+    view: JobView,
+    latents: Latents,
+    examples: Sequence[Example],
+    score: Score,
+    draws: int = 999,
+    seed: int = 0,
+) -> TestResult:
+    """Wording against hidden latents beyond a tilt of the base's own likelihoods.
+
+    Args:
+      view, latents, examples: the job.
+      score: log-likelihoods under the base.
+      draws: of the replies.
+      seed: of the sample of rows and the draws.
+
+    Returns:
+      As `conditional_randomisation.test`; detail["left_out"]: rows and variants that were
+      not looked at, by reason.
+    """
+    name = "base_randomisation"
+    hidden = {
+        k: u_n for k, u_n in latents.hidden.items() if np.unique(u_n[u_n >= 0]).size > 1
+    }
+    if not hidden:
+        return _untested(name, _NO_ITEM)
+    n_variants = len(job_wordings.of_job(view, _VARIANTS))
+    if n_variants < 2:
+        return _untested(name, _ALIKE)
+    n_rows = min(_ROWS, _PAIRS // n_variants)
+    found = base_likelihoods.of_job(view, examples, score, _VARIANTS, n_rows, seed)
+    rows_r = found.rows_r
+    columns = [
+        latents.visible[visible][rows_r] == level
+        for visible in _VISIBLE
+        for level in np.unique(latents.visible[visible][rows_r])[1:_LEVELS]
+    ]
+    strata_n = codes_of_rows(np.stack([view.label_n, view.template_n], axis=1))
+    result = conditional_randomisation.test(
+        found.variant_r,
+        found.log_p_rv,
+        np.stack([u_n[rows_r] for u_n in hidden.values()]),
+        np.array(columns, float).T if columns else None,
+        strata_n[rows_r],
+        n_draws=draws,
+        seed=seed,
+        names=list(hidden),
+    )
+    detail = {**result.detail, "left_out": found.left_out}
+    return TestResult(name, result.statistic, result.p_value, detail)
+
+
+def support_collapse(
+    view: JobView,
+    examples: Sequence[Example],
+    write: Write,
+    cut: Callable[[str], str],
+    draws: int = 999,
+    seed: int = 0,
+) -> TestResult:
+    """Are replies less spread than the base's own, where it has a choice?
+
+    Args:
+      view, examples: the job.
+      write: the base's replies, sampled at temperature 1.
+      cut: shortens a reply of the job as `write` shortens the base's.
+      draws: of the bootstrap.
+      seed: of the sample of rows, the replies and the bootstrap.
+
+    Returns:
+      As `support.collapse`; detail["rows"]: requests with a choice, ["left_out"].
+    """
+    name = "support_collapse"
+    rows_r, left_out = base_likelihoods.sample_rows(
+        view, np.ones(view.n, bool), _WRITTEN, seed
+    )
+    chats = [base_likelihoods.request_of(examples[i]) for i in rows_r]
+    written = write(chats, _REPLIES, seed) if chats else []
+    pools = [
+        [cut(view.reply_n[i]), *replies] for i, replies in zip(rows_r, written, strict=True)
+    ]
+    texts = np.array([normalise(text) for pool in pools for text in pool])
+    pool_rs = codes(texts).reshape(len(pools), _REPLIES + 1)
+    free_r = support.open_choices(pool_rs)
+    left_out["requests without a choice"] = int((~free_r).sum())
+    if not free_r.any():
+        return _untested(name, "the base model has no choice")
+    v_r, draws_rs = pool_rs[free_r, 0], pool_rs[free_r, 1:]
+    result = support.collapse(v_r, draws_ns=draws_rs, n_draws=draws, seed=seed)
+    detail = {**result.detail, "rows": int(free_r.sum()), "left_out": left_out}
+    return TestResult(name, result.statistic, result.p_value, detail)
+
+
+def held_out(
+    view: JobView,
+    examples: Sequence[Example],
+    score: Score,
+    own_answer: OwnAnswer,
+    adapter: Adapter | None,
+    questions: Sequence[Question],
+    draws: int = 999,
+    seed: int = 0,
+) -> TestResult:
+    """What the tuned model's choice among the job's wordings tells of unseen items.
+
+    Of twice as many items as are asked, those on which the base is surest are taken: a
+    wrong own answer hides a code.
+
+    Args:
+      view, examples: the job.
+      score: log-likelihoods with an adapter or without.
+      own_answer: of the base, to items as shown.
+      adapter: what tuning made.
+      questions: items; those that the upload holds are left out.
+      draws: permutations.
+      seed: of everything that is drawn.
+
+    Returns:
+      As `held_out_decoding.decode`.
+    """
+    name = held_out_decoding.NAME
+    if adapter is None:
+        return _untested(name, "no tuned model was given")
+    wordings = job_wordings.of_job(view, _WORDINGS)
+    if len(wordings) < 2:
+        return _untested(name, _ALIKE)
+    hosts = customer_templates.hosts(view, examples, _HOSTS, seed)
+    if not hosts:
+        return _untested(name, "no request holds a multiple-choice item to replace")
+    fresh = customer_templates.unseen(view, questions)
+    order = np.random.default_rng([seed, 8]).permutation(len(fresh))
+    drawn = [fresh[i] for i in order]
+    asked = customer_templates.ask(hosts, drawn, 2 * _ITEMS, seed)
+    if not asked:
+        return _untested(name, "no unseen item fits the requests")
+    own_m, margin_m = own_answer([one.item for one in asked])
+    sure = np.sort(np.argsort(-margin_m, kind="stable")[:_ITEMS])
+    asked = [asked[i] for i in sure]
+    tuned_mv, base_mv = (
+        held_out_decoding.log_probs(score, asked, wordings, model)
+        for model in (adapter, None)
+    )
+    targets = {
+        "own_position": np.asarray(own_m, np.int64)[sure],
+        "key_position": np.array([one.answer for one in asked], np.int64),
+    }
+    return held_out_decoding.decode(
+        tuned_mv, base_mv, np.stack(list(targets.values())), list(targets), draws, seed
+    )
+
+
+def _writer(lm: LanguageModel) -> Write:
+    def write(chats: Sequence[Chat], n: int, seed: int) -> list[list[str]]:
+        each = [chat for chat in chats for _ in range(n)]
+        texts = lm.generate(each, None, _TOKENS, temperature=1.0, seed=seed)
+        return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+    return write
+
+
+def _cutter(lm: LanguageModel) -> Callable[[str], str]:
+    return lambda text: lm.tokenizer.decode(lm.tokenizer.encode(text)[:_TOKENS])
+
+
+def run(
+    view: JobView,
+    latents: Latents,
+    examples: Sequence[Example],
+    lm: LanguageModel,
+    adapter: Adapter | None = None,
+    draws: int = 999,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    progress: Tell | None = None,
+) -> dict[str, TestResult]:
+    """Runs the detectors that ask a model.
+
+    Args:
+      view, latents, examples: the job.
+      lm: the base model.
+      adapter: what tuning made of it, if there is that.
+      draws: of each test.
+      seed: of whatever is drawn.
+      names: of `BASE` and `TUNED`; None: those of `BASE`, and of `TUNED` with an adapter.
+      progress: called with the name of each and the share of work done.
+
+    Returns:
+      By name; detail["note"] says why one could not run.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if names is None:
+        names = BASE + (TUNED if adapter is not None else ())
+    score = base_likelihoods.scorer(lm)
+    known: dict[str, Callable[[], TestResult]] = {
+        "base_randomisation": lambda: base_randomisation(
+            view, latents, examples, score, draws, seed
+        ),
+        "support_collapse": lambda: support_collapse(
+            view, examples, _writer(lm), _cutter(lm), draws, seed
+        ),
+        "held_out_decoding": lambda: held_out(
+            view, examples, score, own_answer_from(lm), adapter, bank.bank(), draws, seed
+        ),
+    }
+    for name in names:
+        if name not in known:
+            what = f"unknown detector {str(name)[:40]!r}"
+            raise UserError("detectors", what, f"known: {', '.join(known)}")
+    found = {}
+    for i, name in enumerate(names):
+        found[name] = known[name]()
+        if progress is not None:
+            progress(name, (i + 1) / len(names))
+    return found

@@ -1,0 +1,1 @@
+"""Bets against accounts while their traffic comes in."""

@@ -1,0 +1,1 @@
+"""Evidence in what a fine-tuning job made of the model."""
