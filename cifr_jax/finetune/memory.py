@@ -70,7 +70,11 @@ def estimate(
     # Of each token of a block: the residual stream and both norms, queries, keys and values
     # before and after rotation, what attention returns, four of the gated feed-forward.
     wide = 6 * d + 3 * heads + 5 * kv + 4 * base.d_ff
-    attention = 3 * base.n_heads * t
+    # What other families keep besides: more norms, a gate whose slope takes another array.
+    wide += 4 * d if base.post_norm else 0
+    wide += 2 * (heads + kv) if base.qk_norm else 0
+    wide += base.d_ff if base.activation == "gelu_tanh" else 0
+    attention = (3 if base.attention_cap is None else 4) * base.n_heads * t
     block = wide + attention
     kept = base.n_layers * d + block if program.remat else base.n_layers * block
     logits = 3 * min(b * program.max_targets * base.vocab_size, LOGITS_AT_ONCE)

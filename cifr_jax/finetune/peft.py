@@ -17,7 +17,7 @@ Legend: l blocks, r rank, d width, v vocabulary.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,63 +27,14 @@ from cifr_jax.errors import UserError
 from cifr_jax.finetune.lora import LoraConfig
 from cifr_jax.finetune.peft_folder import SETTINGS, WEIGHTS, read_folder, write_folder
 from cifr_jax.finetune.peft_settings import Update, format_settings, parse_settings
+from cifr_jax.finetune.peft_sites import ENDS, PREFIX, Site, fused, parts_of, sites
 from cifr_jax.models.config import DecoderConfig
-from cifr_jax.models.decoder import Adapter, Params, matrix_shapes
-from cifr_jax.models.hf_folder import TABLE
-
-_PREFIX = "base_model.model."
+from cifr_jax.models.decoder import Adapter, Params
+from cifr_jax.models.shapes import matrix_shapes
 
 
-class _Site(NamedTuple):
-    """A matrix that can be adapted: our name, its block (None: an end), its shape."""
-
-    name: str
-    block: int | None
-    d_in: int
-    d_out: int
-
-    @property
-    def at(self) -> Any:
-        """Index of its factors among those of its name."""
-        return ... if self.block is None else self.block
-
-    @property
-    def scale_at(self) -> int:
-        """Index of its scale in `Adapter.scale`."""
-        return -1 if self.block is None else self.block
-
-    def tensors(self, module: str) -> tuple[str, str]:
-        """Names of its two factors in a PEFT file."""
-        if self.name == "embed":
-            names = ("lora_embedding_A", "lora_embedding_B")
-        else:
-            names = ("lora_A.weight", "lora_B.weight")
-        return f"{_PREFIX}{module}.{names[0]}", f"{_PREFIX}{module}.{names[1]}"
-
-    def part(self, adapter: Adapter) -> Mapping[str, Any] | None:
-        """The factors of its name; None where the adapter has none."""
-        ends = {"embed": adapter.embed, "head": adapter.head}
-        part = ends.get(self.name) or adapter.layers.get(self.name)
-        return part if part and part["a"].shape[-2] else None
-
-
-def _sites(config: DecoderConfig) -> dict[str, _Site]:
-    """Every matrix that can be adapted, by its module's name in transformers."""
-    d, v, shapes = config.d_model, config.vocab_size, matrix_shapes(config)
-    ends = {"embed": (v, d), "head": (d, v)}
-    sites = {}
-    for pattern, (path, _) in TABLE.items():
-        module, name = pattern.removesuffix(".weight"), path[-1]
-        if name in ends:
-            sites[module] = _Site(name, None, *ends[name])
-        elif name in shapes:
-            for block in range(config.n_layers):
-                sites[module.format(l=block)] = _Site(name, block, *shapes[name])
-    return sites
-
-
-def _blocks(sites: Mapping[str, _Site]) -> dict[str, int | None]:
-    return {module: site.block for module, site in sites.items()}
+def _blocks(found: Mapping[str, Site]) -> dict[str, int | None]:
+    return {module: site.block for module, site in found.items()}
 
 
 def load_peft(
@@ -111,16 +62,16 @@ def load_peft(
     """
     folder = Path(folder)
     settings, tensors = read_folder(folder)
-    sites = _sites(config)
-    updates = parse_settings(settings, str(folder / SETTINGS), _blocks(sites))
+    found = sites(config)
+    updates = parse_settings(settings, str(folder / SETTINGS), _blocks(found))
     where = str(folder / WEIGHTS)
     shapes: dict[str, tuple[int, int]] = {}
     for module, (rank, _) in updates.items():
-        a, b = sites[module].tensors(module)
-        shapes |= {a: (rank, sites[module].d_in), b: (sites[module].d_out, rank)}
+        a, b = found[module].tensors(module)
+        shapes |= {a: (rank, found[module].d_in), b: (found[module].d_out, rank)}
     copies = {
-        f"{_PREFIX}{module}{kind}": site.name
-        for module, site in sites.items()
+        f"{PREFIX}{module}{kind}": site.names[0]
+        for module, site in found.items()
         if site.block is None
         for kind in (".base_layer.weight", ".weight")
     }
@@ -167,20 +118,22 @@ def _assemble(
     updates: Mapping[str, Update],
     tensors: Mapping[str, np.ndarray],
 ) -> Adapter:
-    sites = _sites(config)
+    found = sites(config)
     scale = np.zeros(config.n_layers + 1, np.float32)
     most: dict[str, int] = {}
     for module, (rank, own) in updates.items():
-        site = sites[module]
+        site = found[module]
         scale[site.scale_at] = max(scale[site.scale_at], own, key=abs)
-        most[site.name] = max(rank, most.get(site.name, 0))
+        for name in site.names:
+            most[name] = max(rank, most.get(name, 0))
     parts: dict[str, Any] = {}
     for module, (rank, own) in updates.items():
-        site = sites[module]
+        site = found[module]
         lead = () if site.block is None else (config.n_layers,)
-        for key, width in (("a", site.d_in), ("b", site.d_out)):
-            empty = np.zeros((*lead, most[site.name], width), np.float32)
-            parts.setdefault(site.name, {}).setdefault(key, empty)
+        for name, width in zip(site.names, site.widths, strict=True):
+            for key, long in (("a", site.d_in), ("b", width)):
+                empty = np.zeros((*lead, most[name], long), np.float32)
+                parts.setdefault(name, {}).setdefault(key, empty)
         a, b = (tensors[name] for name in site.tensors(module))
         common = scale[site.scale_at]
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
@@ -190,8 +143,9 @@ def _assemble(
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             what = f"{module} holds NaN or infinite values"
             raise UserError(where, what, "use a sound adapter")
-        parts[site.name]["a"][site.at][..., :rank, :] = a
-        parts[site.name]["b"][site.at][..., :rank, :] = b
+        for name, columns in site.columns():
+            parts[name]["a"][site.at][..., :rank, :] = a
+            parts[name]["b"][site.at][..., :rank, :] = b[:, columns]
     embed, head = parts.pop("embed", None), parts.pop("head", None)
     return jax.tree.map(jnp.asarray, Adapter(parts, embed, head, scale))
 
@@ -224,15 +178,17 @@ def save_peft(
         nothing or is not finite; a folder that holds something; a disk that refuses.
       ValueError: `provenance` holds what is no JSON.
     """
-    folder, sites = Path(folder), _sites(config)
+    folder, found = Path(folder), sites(config)
     adapter = jax.tree.map(lambda x: np.asarray(x, np.float32), adapter)
     _check(adapter, config, str(folder))
     if lora is not None:
         adapter = _cut(adapter, lora, str(folder))
+    own = parts_of(adapter)
+    parts = {names: fused(site, own) for names, site in _by_names(found).items()}
     scales = {
         module: adapter.scale[site.scale_at]
-        for module, site in sites.items()
-        if site.part(adapter) and adapter.scale[site.scale_at]
+        for module, site in found.items()
+        if parts[site.names] and adapter.scale[site.scale_at]
     }
     if not scales:
         raise UserError(str(folder), "the adapter adapts nothing", "give a trained one")
@@ -240,32 +196,36 @@ def save_peft(
     tensors: dict[str, np.ndarray] = {}
     updates: dict[str, Update] = {}
     for module, scale in scales.items():
-        site = sites[module]
-        part = site.part(adapter) or {}
+        site = found[module]
+        part = parts[site.names] or {}
         a, b = part["a"][site.at], part["b"][site.at]
         b = b if scale == common else b * (scale / common)
         for name, factor in zip(site.tensors(module), (a, b.T), strict=True):
             tensors[name] = np.ascontiguousarray(factor)
         updates[module] = Update(a.shape[0], float(common))
     alphas = {rank: _alpha(common, rank) for rank, _ in updates.values()}
-    settings = format_settings(updates, _blocks(sites), alphas, base_model_name)
+    settings = format_settings(updates, _blocks(found), alphas, base_model_name)
     write_folder(folder, settings, tensors, provenance or {})
+
+
+def _by_names(found: Mapping[str, Site]) -> dict[tuple[str, ...], Site]:
+    """One site for each kind of module."""
+    return {site.names: site for site in found.values()}
 
 
 def _check(adapter: Adapter, config: DecoderConfig, where: str) -> None:
     """Refuses an adapter that does not fit the base, or is not finite."""
     mend = "give the config of the adapter's own base"
+    d, v, shapes = config.d_model, config.vocab_size, matrix_shapes(config)
+    shapes |= {"embed": (v, d), "head": (d, v)}
     unknown = sorted(adapter.layers.keys() - matrix_shapes(config).keys())
     if unknown:
         raise UserError(where, f"unknown matrices {', '.join(unknown)}", mend)
-    wanted = [("scale", adapter.scale, (config.n_layers + 1,))]
-    for site in _sites(config).values():
-        part = site.part(adapter)
-        if part and not site.block:  # all blocks with the first
-            rank = part["a"].shape[-2]
-            lead = () if site.block is None else (config.n_layers,)
-            wanted.append((f"{site.name} a", part["a"], (*lead, rank, site.d_in)))
-            wanted.append((f"{site.name} b", part["b"], (*lead, rank, site.d_out)))
+    wanted: list[Any] = [("scale", adapter.scale, (config.n_layers + 1,))]
+    for name, part in parts_of(adapter).items():
+        lead, rank = () if name in ENDS else (config.n_layers,), part["a"].shape[-2]
+        for key, long in zip("ab", shapes[name], strict=True):
+            wanted.append((f"{name} {key}", part[key], (*lead, rank, long)))
     for name, array, shape in wanted:
         if array.shape != shape:
             what = f"{name} of the adapter has shape {array.shape}, not {shape}"

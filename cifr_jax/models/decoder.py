@@ -1,4 +1,7 @@
-"""The decoder: a Llama-architecture transformer with optional low-rank adapters.
+"""The decoder: a transformer of any family in `models.families`, with low-rank adapters.
+
+One program for all: what a config does not switch on leaves no trace in it, and what only
+some layers have (a window, another rotation or none) is an array over layers.
 
 `Decoder` is the Flax NNX module that defines the parameters; `split` it once and the pure
 functions below run on the plain tree, so that one frozen base serves many adapters (with
@@ -13,14 +16,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
+from cifr_jax.models.attention import attention, causal_inputs, within_window
 from cifr_jax.models.config import DecoderConfig
+from cifr_jax.models.quantised import matmul
+from cifr_jax.models.rope import apply_rope, sin_cos
+from cifr_jax.models.shapes import LAYER_MATRICES, bias_shapes, matrix_shapes, norm_shapes
 
 Params = dict[str, Any]
-
-LAYER_MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class Adapter(NamedTuple):
@@ -29,6 +33,9 @@ class Adapter(NamedTuple):
     `layers[name]` is `{"a": [l, r, d_in], "b": [l, r, d_out]}`; `embed` and `head` the same
     without the layer axis. `scale` `[l + 1]` is alpha / r for every block, zero for blocks
     that are not adapted; that of embedding and head comes last. Any entry may be missing.
+
+    Rows of a batch may have adapters of their own (`models.adapter_rows`): factors of m
+    adapters then stand one after the other along r, and `scale` is `[l + 1, b, m]`.
     """
 
     layers: dict[str, dict[str, jax.Array]]
@@ -51,12 +58,8 @@ class Cache(NamedTuple):
     v_lbskh: jax.Array
 
 
-def matrix_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """`(d_in, d_out)` of every matrix of a block."""
-    d, f, h = config.d_model, config.d_ff, config.d_head
-    q, kv = config.n_heads * h, config.n_kv_heads * h
-    return {"q": (d, q), "k": (d, kv), "v": (d, kv), "o": (q, d),
-            "gate": (d, f), "up": (d, f), "down": (f, d)}  # fmt: skip
+def _fresh_norm(config: DecoderConfig, shape: tuple[int, ...]):
+    return jnp.zeros(shape) if config.norm == "gemma" else jnp.ones(shape)
 
 
 class Blocks(nnx.Module):
@@ -70,8 +73,10 @@ class Blocks(nnx.Module):
             std = d_in**-0.5 * ((2 * n) ** -0.5 if name in ("o", "down") else 1.0)
             value = std * jax.random.normal(rngs.params(), (n, d_in, d_out))
             setattr(self, name, nnx.Param(value))
-        self.attn_norm = nnx.Param(jnp.ones((n, config.d_model)))
-        self.mlp_norm = nnx.Param(jnp.ones((n, config.d_model)))
+        for name, shape in norm_shapes(config).items():
+            setattr(self, name, nnx.Param(_fresh_norm(config, (n, *shape))))
+        for name, shape in bias_shapes(config).items():
+            setattr(self, name, nnx.Param(jnp.zeros((n, *shape))))
 
 
 class Decoder(nnx.Module):
@@ -87,7 +92,7 @@ class Decoder(nnx.Module):
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
         self.layers = Blocks(config, rngs=rngs)
-        self.final_norm = nnx.Param(jnp.ones(config.d_model))
+        self.final_norm = nnx.Param(_fresh_norm(config, (config.d_model,)))
         if not config.tie_embeddings:
             self.head = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
 
@@ -100,71 +105,119 @@ class Decoder(nnx.Module):
         return forward(self.config, self.split(), tokens_bt, mask_bt, adapter)
 
 
-def rms_norm(x_btd, scale_d, eps: float):
-    """RMSNorm in fp32, the way Llama checkpoints were trained."""
+def rms_norm(x_btd, scale_d, config: DecoderConfig):
+    """RMSNorm of the last axis in fp32, rounded where the family rounds."""
     x32 = x_btd.astype(jnp.float32)
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), -1, keepdims=True) + eps)
-    return x32.astype(x_btd.dtype) * scale_d
-
-
-def rope_frequencies(config: DecoderConfig) -> np.ndarray:
-    """Inverse frequencies `[h / 2]` in fp32, rescaled the llama3 way where configured."""
-    h = config.d_head
-    # fp32 throughout, as the checkpoints' authors computed them: fp64 differs at 8k.
-    freq = 1.0 / (
-        np.float32(config.rope_theta) ** (np.arange(0, h, 2, dtype=np.float32) / h)
+    x32 = x32 * jax.lax.rsqrt(
+        jnp.mean(jnp.square(x32), -1, keepdims=True) + config.norm_eps
     )
-    scaling = config.rope_scaling
-    if scaling is None:
-        return freq.astype(np.float32)
-    wavelength = 2 * np.pi / freq
-    turns = scaling.original_max_positions / wavelength
-    smooth = (turns - scaling.low_freq_factor) / (
-        scaling.high_freq_factor - scaling.low_freq_factor
-    )
-    smooth = np.clip(smooth, 0.0, 1.0)
-    return (freq * (smooth + (1 - smooth) / scaling.factor)).astype(np.float32)
+    if config.norm == "llama":
+        return x32.astype(x_btd.dtype) * scale_d
+    scale_d = scale_d.astype(jnp.float32) + (1.0 if config.norm == "gemma" else 0.0)
+    return (x32 * scale_d).astype(x_btd.dtype)
 
 
-def apply_rope(x_btnh, sin_bth, cos_bth):
-    """Rotate the two halves of each head (the Hugging Face layout)."""
-    x1, x2 = jnp.split(x_btnh, 2, axis=-1)
-    sin, cos = sin_bth[:, :, None], cos_bth[:, :, None]
-    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1)
+def _of_rows(thin, scale_bm):
+    """Of every row the part of its own adapter, scaled: thin `[b * t or b, t, m * r]`."""
+    b, m = scale_bm.shape
+    parts_btmr = thin.reshape(b, -1, m, thin.shape[-1] // m)
+    scale_b1m1 = scale_bm[:, None, :, None].astype(thin.dtype)
+    return (parts_btmr * scale_b1m1).reshape(thin.shape)
 
 
 def linear(x_btd, w, lora: dict | None, scale, dropout: Dropout | None = None):
     """`x @ w`, plus the low-rank update. Inputs are flattened to two dimensions first:
     XLA:CPU runs thin three-dimensional products twice as slowly."""
     x_nd = x_btd.reshape(-1, x_btd.shape[-1])
-    y = x_nd @ w
+    y = matmul(x_nd, w)
     if lora is not None:
         if dropout is not None:
             keep = 1 - dropout.rate
             kept = jax.random.bernoulli(dropout.key, keep, x_nd.shape)
             x_nd = jnp.where(kept, x_nd / keep, 0).astype(x_nd.dtype)
         thin = x_nd @ lora["a"].T.astype(x_nd.dtype)
-        y = y + scale.astype(y.dtype) * (thin @ lora["b"].astype(y.dtype))
-    return y.reshape(*x_btd.shape[:-1], w.shape[-1])
+        if scale.ndim == 2:
+            y = y + _of_rows(thin, scale) @ lora["b"].astype(y.dtype)
+        else:
+            y = y + scale.astype(y.dtype) * (thin @ lora["b"].astype(y.dtype))
+    return y.reshape(*x_btd.shape[:-1], y.shape[-1])
 
 
 def embed(params: Params, tokens_bt, adapter: Adapter | None = None):
     """Token embeddings `[b, t, d]`, with the adapter's update of the looked-up rows."""
     x_btd = params["embed"][tokens_bt]
     if adapter is not None and adapter.embed is not None:
-        a_btr = adapter.embed["a"].T[tokens_bt]
-        x_btd = x_btd + (adapter.scale[-1] * (a_btr @ adapter.embed["b"])).astype(
-            x_btd.dtype
-        )
+        a_btr, scale = adapter.embed["a"].T[tokens_bt], adapter.scale[-1]
+        if scale.ndim == 2:
+            update_btd = _of_rows(a_btr, scale) @ adapter.embed["b"]
+        else:
+            update_btd = scale * (a_btr @ adapter.embed["b"])
+        x_btd = x_btd + update_btd.astype(x_btd.dtype)
     return x_btd
 
 
 def unembed(config: DecoderConfig, params: Params, x_btd, adapter: Adapter | None = None):
     """Final norm and head: logits `[b, t, v]`."""
-    x_btd = rms_norm(x_btd, params["final_norm"], config.norm_eps)
+    x_btd = rms_norm(x_btd, params["final_norm"], config)
     head = params["embed"].T if config.tie_embeddings else params["head"]
     lora = adapter.head if adapter is not None else None
-    return linear(x_btd, head, lora, adapter.scale[-1] if adapter is not None else None)
+    scale = adapter.scale[-1] if adapter is not None else None
+    logits_btv = linear(x_btd, head, lora, scale)
+    cap = config.logit_cap
+    return logits_btv if cap is None else cap * jnp.tanh(logits_btv / cap)
+
+
+def _layer_kinds(config: DecoderConfig) -> dict[str, jax.Array]:
+    """What differs between layers, as booleans `[l]`; nothing where all are alike."""
+
+    def chosen(layers):
+        return jnp.zeros(config.n_layers, bool).at[jnp.array(layers)].set(True)
+
+    kinds = {}
+    if 0 < len(config.window_layers) < config.n_layers:
+        kinds["window"] = chosen(config.window_layers)
+    if config.no_rope_layers:
+        kinds["still"] = chosen(config.no_rope_layers)
+    return kinds
+
+
+class _Rotation:
+    """Sines and cosines of a forward pass, and which of them a layer takes."""
+
+    def __init__(self, config: DecoderConfig, positions_bt, attend_bts, dtype):
+        inputs = config, positions_bt, attend_bts, dtype
+        all_local = len(config.window_layers) == config.n_layers
+        self.common = sin_cos(*inputs, local=all_local)
+        self.local = None
+        if config.local_rope is not None and config.window_layers and not all_local:
+            self.local = sin_cos(*inputs, local=True)
+
+    def of(self, kind: dict[str, jax.Array]):
+        sin, cos = self.common
+        if self.local is not None:
+            sin = jnp.where(kind["window"], self.local[0], sin)
+            cos = jnp.where(kind["window"], self.local[1], cos)
+        if "still" in kind:
+            sin, cos = jnp.where(kind["still"], 0, sin), jnp.where(kind["still"], 1, cos)
+        return sin, cos
+
+
+class _Visible:
+    """Who sees whom in a forward pass, and which of that holds in a layer."""
+
+    def __init__(self, config: DecoderConfig, attend_bts):
+        self.all, self.near = attend_bts, None
+        if config.window is not None and config.window_layers:
+            self.near = within_window(attend_bts, config.window)
+
+    def of(self, kind: dict[str, jax.Array]):
+        if self.near is None:
+            return self.all
+        return (
+            jnp.where(kind["window"], self.near, self.all)
+            if "window" in kind
+            else self.near
+        )
 
 
 def backbone(
@@ -183,9 +236,10 @@ def backbone(
     """Run all blocks.
 
     Args:
-      x_btd: embedded tokens.
+      x_btd: embedded tokens, before the family's scale.
       positions_bt: position of every token in its own text.
-      attend_bts: True where query t may see key s.
+      attend_bts: True where query t may see key s, windows aside: a query sees all of its
+        own text up to itself.
       adapter: LoRA factors, or None for the base.
       cache: keys and values to extend; the t new ones go to slots `cache_start...`.
       reduce: pools the residual stream after each block, inside the scan, so that
@@ -197,37 +251,50 @@ def backbone(
       `(x_btd, new cache or None, reduced)`; `reduced` has a leading layer axis.
     """
     n, k, h = config.n_heads, config.n_kv_heads, config.d_head
-    angle_bth = positions_bt[..., None].astype(jnp.float32) * rope_frequencies(config)
-    sin, cos = (
-        jnp.sin(angle_bth).astype(x_btd.dtype),
-        jnp.cos(angle_bth).astype(x_btd.dtype),
-    )
+    if config.embed_scale is not None:
+        x_btd = x_btd * jnp.asarray(config.embed_scale, x_btd.dtype)
+    rotation = _Rotation(config, positions_bt, attend_bts, x_btd.dtype)
+    visible = _Visible(config, attend_bts)
+    query_scale = None if config.query_scale is None else config.query_scale**-0.5
+    activation = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}[config.activation]
     scale_l = adapter.scale[:-1] if adapter is not None else None
     factors = adapter.layers if adapter is not None else {}
 
     def block(x, per_layer):
-        w, lora, scale, cache_l, key = per_layer
+        w, lora, scale, cache_l, key, kind = per_layer
         b, t, _ = x.shape
+
+        def norm(y, name):
+            return rms_norm(y, w[name], config)
 
         def adapted(y, name):
             number = LAYER_MATRICES.index(name)
             own = dropout and Dropout(dropout.rate, jax.random.fold_in(key, number))
-            return linear(y, w[name], lora.get(name), scale, own)
+            y = linear(y, w[name], lora.get(name), scale, own)
+            return y + w[f"{name}_bias"] if name in config.biases else y
 
-        y = rms_norm(x, w["attn_norm"], config.norm_eps)
-        q = adapted(y, "q").reshape(b, t, n, h)
-        keys = adapted(y, "k").reshape(b, t, k, h)
-        values = adapted(y, "v").reshape(b, t, k, h)
+        y = norm(x, "attn_norm") if config.pre_norm else x
+        q, keys, values = adapted(y, "q"), adapted(y, "k"), adapted(y, "v")
+        if config.qk_norm == "width":
+            q, keys = norm(q, "q_norm"), norm(keys, "k_norm")
+        q, keys = q.reshape(b, t, n, h), keys.reshape(b, t, k, h)
+        values = values.reshape(b, t, k, h)
+        if config.qk_norm == "head":
+            q, keys = norm(q, "q_norm"), norm(keys, "k_norm")
+        sin, cos = rotation.of(kind)
         q, keys = apply_rope(q, sin, cos), apply_rope(keys, sin, cos)
         if cache_l is not None:
             at = (0, cache_start, 0, 0)
             keys = jax.lax.dynamic_update_slice(cache_l.k_lbskh, keys, at)
             values = jax.lax.dynamic_update_slice(cache_l.v_lbskh, values, at)
             cache_l = Cache(keys, values)
-        y = jax.nn.dot_product_attention(q, keys, values, mask=attend_bts[:, None])
-        x = x + adapted(y.reshape(b, t, n * h), "o")
-        y = rms_norm(x, w["mlp_norm"], config.norm_eps)
-        x = x + adapted(jax.nn.silu(adapted(y, "gate")) * adapted(y, "up"), "down")
+        attend = visible.of(kind)
+        y = attention(q, keys, values, attend, query_scale, config.attention_cap)
+        y = adapted(y.reshape(b, t, n * h), "o")
+        x = x + (norm(y, "attn_post_norm") if config.post_norm else y)
+        y = norm(x, "mlp_norm") if config.pre_norm else x
+        y = adapted(activation(adapted(y, "gate")) * adapted(y, "up"), "down")
+        x = x + (norm(y, "mlp_post_norm") if config.post_norm else y)
         return x, (cache_l, reduce(x) if reduce is not None else None)
 
     # Small models run 25% faster unrolled on a CPU; large ones would compile for minutes.
@@ -237,20 +304,10 @@ def backbone(
     x_btd, (cache, reduced) = jax.lax.scan(
         jax.checkpoint(block) if remat else block,
         x_btd,
-        (params["layers"], factors, scale_l, cache, key_l),
+        (params["layers"], factors, scale_l, cache, key_l, _layer_kinds(config)),
         unroll=unroll,
     )
     return x_btd, cache, reduced
-
-
-def causal_inputs(mask_bt):
-    """Positions `[b, t]` and causal attention mask `[b, t, s]` of padded texts."""
-    t = mask_bt.shape[1]
-    positions_bt = jnp.maximum(jnp.cumsum(mask_bt, -1) - 1, 0)
-    causal_ts = jnp.tril(jnp.ones((t, t), bool))
-    # A pad position sees itself, so that no softmax is empty.
-    attend = causal_ts & (mask_bt[:, None, :].astype(bool) | jnp.eye(t, dtype=bool))
-    return positions_bt, attend
 
 
 def hidden(config, params, tokens_bt, mask_bt=None, adapter=None, reduce=None):

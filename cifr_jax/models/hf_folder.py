@@ -18,7 +18,8 @@ import safetensors.numpy
 from cifr_jax.errors import UserError
 from cifr_jax.files import atomic_path, write_json_atomic
 from cifr_jax.models.config import DecoderConfig
-from cifr_jax.models.decoder import Params, matrix_shapes
+from cifr_jax.models.decoder import Params
+from cifr_jax.models.families import parameter_shapes, tensor_slots
 from cifr_jax.models.hf_config import format_config, parse_config
 from cifr_jax.models.json_file import read_json
 from cifr_jax.models.tokenizer import ChatTokenizer
@@ -26,68 +27,9 @@ from cifr_jax.models.tokenizer import ChatTokenizer
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# name of the tensor ({l}: layer) -> (path in the parameter tree, transposed?). Hugging Face
-# stores matrices as [out, in], we as [in, out].
-TABLE: dict[str, tuple[tuple[str, ...], bool]] = {
-    "model.embed_tokens.weight": (("embed",), False),
-    "model.layers.{l}.input_layernorm.weight": (("layers", "attn_norm"), False),
-    "model.layers.{l}.self_attn.q_proj.weight": (("layers", "q"), True),
-    "model.layers.{l}.self_attn.k_proj.weight": (("layers", "k"), True),
-    "model.layers.{l}.self_attn.v_proj.weight": (("layers", "v"), True),
-    "model.layers.{l}.self_attn.o_proj.weight": (("layers", "o"), True),
-    "model.layers.{l}.post_attention_layernorm.weight": (("layers", "mlp_norm"), False),
-    "model.layers.{l}.mlp.gate_proj.weight": (("layers", "gate"), True),
-    "model.layers.{l}.mlp.up_proj.weight": (("layers", "up"), True),
-    "model.layers.{l}.mlp.down_proj.weight": (("layers", "down"), True),
-    "model.norm.weight": (("final_norm",), False),
-    "lm_head.weight": (("head",), True),
-}
 # Older checkpoints store the rotary frequencies, which follow from the config.
 _DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _FLOATS = ("F64", "F32", "F16", "BF16")
-
-
-def parameter_shapes(config: DecoderConfig) -> dict[str, Any]:
-    """The parameter tree with a shape in place of each array."""
-    n, d, v = config.n_layers, config.d_model, config.vocab_size
-    layers: dict[str, tuple[int, ...]] = {
-        name: (n, *shape) for name, shape in matrix_shapes(config).items()
-    }
-    layers |= {"attn_norm": (n, d), "mlp_norm": (n, d)}
-    tree = {"embed": (v, d), "layers": layers, "final_norm": (d,)}
-    return tree if config.tie_embeddings else tree | {"head": (d, v)}
-
-
-class _Slot:
-    """Where one tensor goes: an array of the tree, or one layer of it."""
-
-    def __init__(self, path: tuple[str, ...], layer: int | None, transposed: bool):
-        self.path, self.layer, self.transposed = path, layer, transposed
-
-    def of(self, tree: Mapping[str, Any]) -> Any:
-        node: Any = tree
-        for name in self.path:
-            node = node[name]
-        return node
-
-    def shape(self, shapes: Mapping[str, Any]) -> tuple[int, ...]:
-        """Shape of the tensor as stored in the file."""
-        shape = self.of(shapes)[self.layer is not None :]
-        return shape[::-1] if self.transposed else shape
-
-
-def tensor_slots(config: DecoderConfig) -> dict[str, _Slot]:
-    """Every tensor that a folder of this config must hold, with its place."""
-    slots: dict[str, _Slot] = {}
-    for pattern, (path, transposed) in TABLE.items():
-        if path == ("head",) and config.tie_embeddings:
-            continue
-        if "{l}" not in pattern:
-            slots[pattern] = _Slot(path, None, transposed)
-            continue
-        for layer in range(config.n_layers):
-            slots[pattern.format(l=layer)] = _Slot(path, layer, transposed)
-    return slots
 
 
 def fill(
@@ -128,9 +70,7 @@ def fill(
                 f"{name} holds NaN or infinite values as {dtype}",
                 "use a sound checkpoint",
             )
-        place = slot.of(params)
-        place = place if slot.layer is None else place[slot.layer]
-        place[...] = array.T if slot.transposed else array
+        slot.write(params, array)
     return params
 
 
@@ -152,7 +92,7 @@ def check_tensors(
     if config.n_layers > len(found):
         what = f"{len(found)} tensors cannot hold {config.n_layers} layers"
         raise UserError(where, what, mend)
-    slots, shapes = tensor_slots(config), parameter_shapes(config)
+    slots = tensor_slots(config)
     for what, names in (
         ("missing tensors", slots.keys() - found.keys()),
         ("tensors that the decoder does not know", found.keys() - slots.keys()),
@@ -162,8 +102,8 @@ def check_tensors(
             more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
             raise UserError(where, f"{what}: {', '.join(listed[:5])}{more}", mend)
     for name, (file, shape) in found.items():
-        if shape != slots[name].shape(shapes):
-            what = f"{name} has shape {list(shape)}, not {list(slots[name].shape(shapes))}"
+        if shape != slots[name].shape:
+            what = f"{name} has shape {list(shape)}, not {list(slots[name].shape)}"
             raise UserError(file, what, mend)
 
 
@@ -292,11 +232,7 @@ def save_hf_folder(
       tokenizer: goes beside it.
     """
     folder = Path(folder)
-    tensors = {}
-    for name, slot in tensor_slots(config).items():
-        value = np.asarray(slot.of(params))
-        value = value if slot.layer is None else value[slot.layer]
-        tensors[name] = np.ascontiguousarray(value.T if slot.transposed else value)
+    tensors = {name: slot.read(params) for name, slot in tensor_slots(config).items()}
     tokenizer.save(folder)
     with atomic_path(folder / WEIGHTS) as temporary:
         try:

@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cifr_jax.errors import UserError
 from cifr_jax.models.config import DecoderConfig
-from cifr_jax.models.hf_folder import parameter_shapes
+from cifr_jax.models.shapes import parameter_shapes
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # of the leading axis of a batch
@@ -30,6 +30,10 @@ _SPECS: dict[str, tuple[str | None, ...]] = {
     "head": ("fsdp", "tensor"),  # [d, v]
     **dict.fromkeys(("q", "k", "v", "gate", "up"), _IN),
     **dict.fromkeys(("o", "down"), _OUT),
+    # Beside the columns that they are added to: [l, o] or [l, f].
+    **dict.fromkeys(
+        ("q_bias", "k_bias", "v_bias", "gate_bias", "up_bias"), (None, "tensor")
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """The estimate of a fleet's memory against XLA's own account, and the choice made by it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,22 +22,24 @@ def shapes(tree, slots: int):
     )
 
 
-def compiled_and_estimated(b: int, t: int, slots: int, at_once: int, remat: bool):
+def compiled_and_estimated(
+    b: int, t: int, slots: int, at_once: int, remat: bool, base=BASE
+):
     """XLA's bytes of the compiled steps, and the estimate of the same."""
-    params = jax.eval_shape(lambda: decoder.Decoder(BASE, rngs=nnx.Rngs(0)).split())
+    params = jax.eval_shape(lambda: decoder.Decoder(base, rngs=nnx.Rngs(0)).split())
     settings = optimiser.TrainConfig(9, batch_rows=b, chunk=1, remat=remat)
-    adapter = lora.init_adapter(jax.random.key(0), BASE, lora.LoraConfig(8, 8.0))
+    adapter = lora.init_adapter(jax.random.key(0), base, lora.LoraConfig(8, 8.0))
     program = optimiser.program_of([settings], t // 2, at_once=at_once)
     hyper = optimiser.hyper_of(settings)
     state = trainer.fresh_state(program, hyper, adapter)
     rows = Packed(*(jnp.zeros((b, t), d) for d in ("int32", "float32", "int32", "int32")))
     index = jax.ShapeDtypeStruct((1, slots, 1, b), jnp.int32)
     own, old, data = (shapes(tree, slots) for tree in (hyper, state, rows))
-    lowered = trainer.run_steps.lower(BASE, program, params, own, old, data, index)
+    lowered = trainer.run_steps.lower(base, program, params, own, old, data, index)
     found = lowered.compile().memory_analysis()
     used = found.temp_size_in_bytes + found.argument_size_in_bytes
     used += found.output_size_in_bytes - found.alias_size_in_bytes
-    needs = memory.estimate(BASE, params, program, adapter, (b, t))
+    needs = memory.estimate(base, params, program, adapter, (b, t))
     return used, needs.total(slots, at_once)
 
 
@@ -51,6 +55,22 @@ def compiled_and_estimated(b: int, t: int, slots: int, at_once: int, remat: bool
 def test_the_estimate_is_near_what_xla_reports(b, t, slots, at_once, remat):
     used, estimated = compiled_and_estimated(b, t, slots, at_once, remat)
     assert 0.75 < estimated / used < 1.4
+
+
+FEATURES = {
+    "gemma": dict(
+        norm="gemma", post_norm=True, activation="gelu_tanh", qk_norm="head",
+        attention_cap=50.0, window=16, window_layers=(0, 2),
+    ),
+    "olmo": dict(norm="olmo", pre_norm=False, post_norm=True, qk_norm="width"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_the_estimate_knows_what_other_families_keep(features):
+    base = dataclasses.replace(BASE, **features)
+    used, estimated = compiled_and_estimated(4, 128, 1, 1, False, base)
+    assert 0.9 < estimated / used < 1.2
 
 
 def test_slots_after_one_another_share_activations_and_remat_saves_most_of_them():

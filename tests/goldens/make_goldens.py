@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 HERE = Path(__file__).parent
 LENGTHS = (24, 17, 5)
@@ -53,6 +59,48 @@ CASES = {
         head_dim=16, rope_parameters=LLAMA3,
     ),
 }  # fmt: skip
+SMALL = {
+    "hidden_size": 12, "intermediate_size": 14, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0,
+}  # fmt: skip
+WINDOWS = ["sliding_attention", "full_attention"]
+# Of `families/<case>/`: every feature of the family on, with windows and contexts that are
+# shorter than the longest text.
+FAMILIES = {
+    "mistral": dict(sliding_window=6, num_key_value_heads=3),
+    "qwen2": dict(
+        use_sliding_window=True, sliding_window=5, max_window_layers=1,
+        rope_parameters={
+            "rope_type": "yarn", "rope_theta": 1000.0, "factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    ),
+    "qwen3": dict(attention_bias=True, tie_word_embeddings=True),
+    "gemma2": dict(
+        sliding_window=5, attn_logit_softcapping=2.0, final_logit_softcapping=4.0,
+        query_pre_attn_scalar=5, attention_bias=True,
+    ),
+    "gemma3_text": dict(
+        sliding_window=5, layer_types=WINDOWS, query_pre_attn_scalar=5,
+        rope_parameters={
+            WINDOWS[0]: {"rope_type": "default", "rope_theta": 100.0},
+            WINDOWS[1]: {"rope_type": "linear", "rope_theta": 1e4, "factor": 8.0},
+        },
+    ),
+    "smollm3": dict(
+        no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=7, mlp_bias=True,
+        tie_word_embeddings=False,
+    ),
+    "phi3": dict(
+        sliding_window=9, original_max_position_embeddings=12, head_dim=4,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.5,
+            "short_factor": [1.25], "long_factor": [4.0],
+            "original_max_position_embeddings": 12,
+        },
+    ),
+    "olmo2": dict(attention_bias=True, num_key_value_heads=3),
+}  # fmt: skip
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
     "{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}{% endif %}"
@@ -80,11 +128,19 @@ CHATS = (
 def build_model(settings: dict, seed: int) -> LlamaForCausalLM:
     """A random Llama whose logits are of order one, unlike those of a fresh one."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**settings)).eval().float()
+    return randomise(LlamaForCausalLM(LlamaConfig(**settings)))
+
+
+def randomise(model):
+    """The model with weights with which everything in it shows."""
+    model = model.eval().float()
+    zero_is_one = model.config.model_type.startswith("gemma")
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" in name:
-                weight.copy_(1 + 0.3 * torch.randn_like(weight))
+                weight.copy_((0 if zero_is_one else 1) + 0.3 * torch.randn_like(weight))
+            elif name.endswith("bias"):
+                weight.copy_(0.3 * torch.randn_like(weight))
             else:
                 weight.copy_(1.2 * torch.randn_like(weight) / weight.shape[-1] ** 0.5)
     return model
@@ -119,6 +175,29 @@ def make_llama(folder: Path, settings: dict, seed: int) -> None:
     mask_bt = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
     logits_btv = run_model(model, tokens_bt, mask_bt)
     assert logits_btv.std() > 0.5, "logits too small to show an error"
+    model.save_pretrained(folder)
+    word_tokenizer(COMMON["vocab_size"]).save_pretrained(folder)
+    np.savez_compressed(
+        folder / "expected.npz",
+        tokens_bt=tokens_bt.astype(np.int32), mask_bt=mask_bt, logits_btv=logits_btv,
+    )  # fmt: skip
+
+
+def make_family(folder: Path, family: str, settings: dict, seed: int) -> None:
+    """One checkpoint of a family; every text is run alone, without padding."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family, **COMMON | SMALL | settings)
+    eager = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = randomise(eager)
+    rng = np.random.default_rng(seed)
+    tokens_bt = rng.integers(0, COMMON["vocab_size"], (len(LENGTHS), max(LENGTHS)))
+    mask_bt = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
+    logits_btv = np.zeros((*tokens_bt.shape, COMMON["vocab_size"]), np.float32)
+    for row, length in enumerate(LENGTHS):
+        with torch.no_grad():
+            output = model(torch.tensor(tokens_bt[row : row + 1, :length]))
+        logits_btv[row, :length] = output.logits[0].numpy()
+    assert logits_btv[mask_bt].std() > 0.5, "logits too small to show an error"
     model.save_pretrained(folder)
     word_tokenizer(COMMON["vocab_size"]).save_pretrained(folder)
     np.savez_compressed(
@@ -168,8 +247,10 @@ def make_chat(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("llama", "chat"):
+    for name in ("llama", "families", "chat"):
         shutil.rmtree(HERE / name, ignore_errors=True)
     for number, (name, settings) in enumerate(CASES.items()):
         make_llama(HERE / "llama" / name, settings, seed=number)
+    for number, (name, settings) in enumerate(FAMILIES.items()):
+        make_family(HERE / "families" / name, name, settings, seed=number)
     make_chat(HERE / "chat")

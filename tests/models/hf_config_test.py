@@ -68,13 +68,13 @@ def test_rope_of_transformers_4_and_5_is_the_same():
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("architectures", ["Qwen2ForCausalLM"]),
+        ("architectures", ["GPT2LMHeadModel"]),
         ("architectures", ["LlamaForCausalLM", "Other"]),
         ("architectures", None),
         ("model_type", "mistral"),
         ("hidden_act", "gelu"),
-        ("attention_bias", True),
-        ("mlp_bias", True),
+        ("attention_bias", 1),
+        ("mlp_bias", "yes"),
         ("rope_interleaved", True),
         ("partial_rotary_factor", 0.5),
         ("partial_rotary_factor", True),
@@ -98,7 +98,7 @@ def test_rope_of_transformers_4_and_5_is_the_same():
         ("num_hidden_layers", 10**12),
         ("vocab_size", None),
         ("rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
-        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"type": "linear"}),
         ("rope_scaling", {"type": ["default"]}),
         ("rope_scaling", {"type": "default", "factor": 2.0}),
         ("rope_scaling", LLAMA3 | {"mscale": 1.0}),
@@ -121,6 +121,12 @@ def test_what_is_not_implemented_is_refused_by_name(name, value):
 def test_the_value_is_named_too():
     with pytest.raises(UserError, match="hidden_act = 'gelu'.*'silu'"):
         parse(hidden_act="gelu")
+
+
+def test_biases_of_attention_and_feed_forward():
+    assert parse().biases == ()
+    assert parse(attention_bias=True).biases == ("q", "k", "v", "o")
+    assert parse(mlp_bias=True).biases == ("gate", "up", "down")
 
 
 def test_two_values_of_theta_are_refused():

@@ -181,8 +181,8 @@ def test_another_number_of_layers_is_refused(folder, layers, what):
 
 
 def test_claimed_sizes_are_compared_before_memory_is_taken(folder):
-    change_config(folder, num_hidden_layers=2**30)
-    refused(folder, "21 tensors cannot hold 1073741824 layers")
+    change_config(folder, num_hidden_layers=9999)
+    refused(folder, "21 tensors cannot hold 9999 layers")
     change_config(folder, num_hidden_layers=2, vocab_size=2**30)
     refused(folder, r"has shape \[48, 16\], not \[1073741824, 16\]")
 

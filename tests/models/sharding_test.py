@@ -7,18 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from cifr_jax.errors import UserError
 from cifr_jax.models import sharding
+from cifr_jax.models.families.registry import FAMILIES
+from cifr_jax.testing_families import random_model
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "sharded_run.py"
+FAMILY_PROGRAM = Path(__file__).parent / "sharded_families.py"
 FOUR = {"data": 2, "fsdp": 2, "tensor": 2}
 
 
-def run(devices, mesh, processes=1):
+def run(devices, mesh, processes=1, program=PROGRAM):
     """Figures of the run, as told by every process."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -26,7 +30,7 @@ def run(devices, mesh, processes=1):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     running = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(devices // processes), json.dumps(mesh)]
+            [sys.executable, str(program), str(devices // processes), json.dumps(mesh)]
             + ([f"127.0.0.1:{port}", str(processes), str(i)] if processes > 1 else []),
             env=environment,
             stdout=subprocess.PIPE,
@@ -69,6 +73,30 @@ def test_two_processes_with_four_devices_each(alone):
     for told in run(8, FOUR, processes=2):
         same(told, alone)
         assert told["processes"] == 2
+
+
+@pytest.mark.slow
+def test_every_family_on_a_mesh():
+    (told,) = run(8, FOUR, program=FAMILY_PROGRAM)
+    assert told.keys() == FAMILIES.keys()
+    for family, found in told.items():
+        assert found["difference"] < 1e-5, family
+        assert any("fsdp" in layout for layout in found["layouts"]), family
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_has_a_layout_of_its_own_rank(family):
+    mesh = sharding.make_mesh()
+    for seed in range(5):
+        config, params = random_model(family, seed)
+        layouts = sharding.parameter_shardings(config, mesh)
+        ranks = jax.tree.map(lambda x, layout: x.ndim >= len(layout.spec), params, layouts)
+        assert all(jax.tree.leaves(ranks))
+        assert tuple(layouts["layers"]["q"].spec) == (None, "fsdp", "tensor")
+        for name in config.biases:
+            beside = layouts["layers"][name].spec[2]
+            bias = tuple(layouts["layers"][f"{name}_bias"].spec)
+            assert bias in ((None, beside), ()), name  # those of o and down are whole
 
 
 @pytest.mark.parametrize(
