@@ -1,6 +1,6 @@
 """Greedy generation: ours against `generate` of transformers, on the same weights.
 
-  python -m benchmarks.sampler [--model smollm2|25m] [--rows 8] [--prompt 64] [--new 64] [--n 7]
+  python -m benchmarks.sampler [--model smollm2|25m] [--rows 8] [--prompt 64] [--new 64]
 
 Random weights of a named shape (see `lora_training`), fp32, random prompts of half to the
 full prompt length, padded on the left, no stop token: the figure is new tokens a second,
@@ -28,8 +28,7 @@ def peer_model(config, params):
 
     model = LlamaForCausalLM(LlamaConfig(**format_config(config))).eval()
     tensors = {
-        name: torch.tensor(slot.read(params))
-        for name, slot in tensor_slots(config).items()
+        name: torch.tensor(slot.read(params)) for name, slot in tensor_slots(config).items()
     }
     model.load_state_dict(tensors, strict=False)  # a tied head is no tensor of its own
     return model

@@ -44,7 +44,7 @@ _BETWEEN = (NF4_LEVELS[1:] + NF4_LEVELS[:-1]) / 2
 )
 @dataclasses.dataclass(frozen=True)
 class Int8:
-    """A matrix `[..., d, o]` as `codes` int8 `[..., d, o]` times `scale` fp32 `[..., o]`."""
+    """`codes` int8 `[..., d, o]` times `scale` fp32 `[..., o]`: a matrix `[..., d, o]`."""
 
     codes: Any
     scale: Any
@@ -165,8 +165,10 @@ def quantise(params: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if is_quantised(w):
             raise UserError("quantise", "the model is quantised already", "load it again")
         # Layer by layer: the codes of a stack pass through several times its size.
-        convert = to_int8 if kind == "int8" else functools.partial(
-            _to_nf4_layers, double=kind == "nf4_double"
+        convert = (
+            to_int8
+            if kind == "int8"
+            else functools.partial(_to_nf4_layers, double=kind == "nf4_double")
         )
         layers[name] = jax.block_until_ready(convert(jnp.asarray(w)))
     return {**params, "layers": layers}
