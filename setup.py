@@ -32,7 +32,10 @@ CORE = [
     "tqdm>=4.66.3",  # closes a way to run code through its command line
 ]
 GGUF = ["gguf>=0.17"]  # oldest tested
-HUB = ["datasets>=5.0"]  # oldest tested
+HUB = [
+    "datasets>=5.0",  # oldest tested
+    "huggingface_hub>=2.4",  # oldest tested
+]
 TB = ["tensorboardX>=2.6"]  # oldest tested
 SERVICE = [
     "fastapi>=0.135",  # oldest tested
@@ -42,7 +45,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],  # an extra, as it installs on no other machine
     "cuda": ["jax[cuda12]"],  # 12, as most drivers in use are too old for 13
     "gguf": GGUF,  # .gguf files, among them that of smollm2
-    "hub": HUB,  # published data sets by name, among them the parent's
+    "hub": HUB,  # models and published data sets by name
     "tb": TB,  # rounds of a training run as TensorBoard scalars
     "service": SERVICE,  # the audit behind a local HTTP port
     "wandb": ["wandb>=0.20"],  # the same for Weights & Biases; tested on a stand-in

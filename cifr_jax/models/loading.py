@@ -1,4 +1,4 @@
-"""A model by name or path: the packaged tiny base, SmolLM2, a folder or a GGUF file."""
+"""A model by name or path: the packaged tiny base, SmolLM2, a folder, a file, the hub."""
 
 import difflib
 from pathlib import Path
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifr_jax.errors import UserError
+from cifr_jax.models import hub
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
 from cifr_jax.models.gguf_file import find_smollm2, load_gguf
@@ -24,8 +25,9 @@ def load(
     """Loads a model.
 
     Args:
-      name_or_path: "tiny", "smollm2", a Hugging Face folder of the Llama architecture, or a
-        .gguf file. A name wins over a folder of that name; write "./tiny" for the folder.
+      name_or_path: "tiny", "smollm2", a Hugging Face folder of a family that
+        `models.families` knows, a .gguf file, or "owner/name@revision" on the hub. A name
+        wins over a folder of that name ("./tiny" is the folder), a folder over the hub.
       dtype: of the parameters: float32, bfloat16 or float16.
 
     Returns:
@@ -48,10 +50,14 @@ def load(
     elif path.is_file():
         mend = "give the folder that holds config.json, or a .gguf file"
         raise UserError(str(path), "a model is a folder or a .gguf file", mend)
+    elif hub.is_hub_id(str(name_or_path)):
+        folder, name = hub.fetch(str(name_or_path))
+        loaded = load_hf_folder(folder, dtype)
     else:
         close = difflib.get_close_matches(str(name_or_path), NAMES, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        mend = f"{hint}give {' or '.join(NAMES)}, a Hugging Face folder or a .gguf file"
+        names = ", ".join(NAMES)
+        mend = f"{hint}give {names}, a folder, a .gguf file, or owner/name on the hub"
         raise UserError(str(name_or_path), "no such model", mend)
     config, params, tokenizer = loaded
     return config, jax.tree.map(jnp.asarray, params), tokenizer, name
