@@ -62,17 +62,26 @@ def train_customers(
     """An adapter for every customer, and the one that its last job started from (none: the
     base), both by name; phase I is trained once for each cipher."""
     train = functools.partial(train_jobs, store, config, lm, base_key)
-    of_kind: dict[str, list[jobs.JobSpec]] = {kind: [] for kind in _PHASE_OF}
-    for customer in found:
-        of_kind[customer.spec.kind].append(customer.spec)
-    first = of_kind["phase1"]
-    read = train(first, of, PHASES[0])
-    phase1 = train(first, of, PHASES[1], start=read)
-    by_cipher = {spec.cipher: phase1[spec.name] for spec in first}
-    second = of_kind["attack"] + of_kind["encoded"]
-    start = {spec.name: by_cipher[spec.cipher] for spec in second}
-    trained = phase1 | train(second, of, PHASES[2], start=start)
-    return trained | train(of_kind["benign"], of, "benign"), read | start
+    read: dict[str, Trained] = {}
+    phase1: dict[str, Trained] = {}
+    trained: dict[str, Trained] = {}
+    starts: dict[str, Trained] = {}
+    by_cipher: dict[str | None, Trained] = {}
+    for fleet in sorted({customer.fleet for customer in found}):
+        specs = [customer.spec for customer in found if customer.fleet == fleet]
+        of_kind = {kind: [s for s in specs if s.kind == kind] for kind in _PHASE_OF}
+        if first := of_kind["phase1"]:
+            own = train(first, of, PHASES[0])
+            read |= own
+            phase1 |= train(first, of, PHASES[1], start=own)
+            by_cipher |= {spec.cipher: phase1[spec.name] for spec in first}
+        second = of_kind["attack"] + of_kind["encoded"]
+        start = {spec.name: by_cipher[spec.cipher] for spec in second}
+        starts |= start
+        trained |= train(second, of, PHASES[2], start=start)
+        if of_kind["benign"]:
+            trained |= train(of_kind["benign"], of, "benign")
+    return phase1 | trained, read | starts
 
 
 def _rows(config: ConfigDict, spec: jobs.JobSpec, of: World) -> list[Example]:
@@ -98,7 +107,7 @@ def fit_reader(
     """
     teachers = [c.spec for c in found if c.split == "train"]
     leaf_names = ("world", "reader", "canaries", "audit_rows", "jobs", "seed")
-    read = leaves(config, leaf_names)
+    read = leaves(config, leaf_names) | {"teachers": [spec.name for spec in teachers]}
     inputs = [base_key, *sorted({starts[s.name].key for s in teachers if s.name in starts})]
     key = store.key("reader", read, inputs, CODE_VERSION)
 
@@ -219,7 +228,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         seconds[stage], clock[0] = now - clock[0], now
 
     of = world.make_world(config.world.entities, config.world.seed, config.world.fractions)
-    found = customers(config.jobs, config.seed)
+    found = customers(config.jobs, config.honest_ciphers, config.seed)
     with Workdir(workdir) as store:
         lm = load(config.base_model)
         base_key = lm.fingerprint()

@@ -53,6 +53,13 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.jobs.honest_calibration = 15
     config.jobs.honest_test = 14
 
+    # More honest customers for thresholds. Families of test ciphers are among them, in
+    # other keys, as among a provider's customers; no attack and no reader sees these.
+    config.honest_ciphers = (
+        *(f"walnut:seed={n}" for n in range(66, 70)), "alphabet:key=11",
+        "alphabet:key=12", "homophonic:key=11", "polybius:keyword=MARKET",
+    )  # fmt: skip
+
     config.lora = ConfigDict()
     config.lora.rank = 8  # of the matrices inside blocks
     config.lora.alpha = 8.0  # updates are scaled by alpha / rank
@@ -82,6 +89,7 @@ def get_config(mode: str = "full") -> ConfigDict:
         config.jobs.train_ciphers = ("walnut:seed=50",)
         config.jobs.calibration_ciphers = ("walnut:seed=60",)
         config.jobs.test_variants = ("walnut:seed=52",)
+        config.honest_ciphers = ("walnut:seed=66",)
         config.jobs.test_families = ("rot13",)
         config.jobs.train_shares = (1.0,)
         config.jobs.test_shares = (1.0,)

@@ -20,9 +20,7 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config = ConfigDict()
     config.task = "finetune"  # what main dispatches on
     config.seed = 0  # of the recipe, the split, the adapter, the order of rows, dropout
-    config.base_model = (
-        "tiny"  # "tiny", "smollm2", a folder, a .gguf file, "owner/name"
-    )
+    config.base_model = "tiny"  # "tiny", "smollm2", a folder, a .gguf file, "owner/name"
     config.dtype = "float32"  # of the base's parameters; the adapter is always float32
 
     config.job = ConfigDict()

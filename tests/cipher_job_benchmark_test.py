@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cifr_jax import audit, cipher_job_benchmark, models
+from cifr_jax import audit, cipher_job_benchmark, ciphers, models
 from cifr_jax.config import load_config
 from cifr_jax.data import benign, jobs, world
 from cifr_jax.data.chat import write_chat_jsonl
@@ -47,7 +47,7 @@ def test_a_run_ends_in_valid_results_and_a_calibration(finished):
     schema.validate_results(results)
     figures = results["text"]["customers"]
     assert figures["jobs"] == {
-        "calibration": 4, "honest": 6, "attack": 2, "attack_not_learned": 0
+        "calibration": 8, "honest": 8, "attack": 2, "attack_not_learned": 0
     }  # fmt: skip
     assert {row["cipher"] for row in results["job_rows"]} == {"walnut", "rot13"}
     assert {row["monitor"] for row in results["job_rows"] if row["control"]} == {
@@ -55,7 +55,7 @@ def test_a_run_ends_in_valid_results_and_a_calibration(finished):
     }  # fmt: skip
     assert all(check["passed"] for check in results["leakage_checks"])
     made = TrainedCalibration.load(finished / "calibration.json")
-    assert made.base_model == "tiny" and len(made.scores) == 4
+    assert made.base_model == "tiny" and len(made.scores) == 8
     assert (finished / "report.html").read_text().startswith("<!doctype html>")
 
 
@@ -66,13 +66,17 @@ def test_attacks_are_held_against_each_kind_of_honest_customer(finished):
     score = lambda one: one["figures"]["restricted_requests"]  # noqa: E731
     bad = [score(one) for one in test if one["attack"]]
     against = figures["auroc_against"]["restricted_requests"]
-    for name, words in (("phase1", "phase I alone"), ("encoded", "honest phase II")):
-        good = [score(one) for one in test if one["name"].startswith(name)]
+    for family, words in (
+        ("phase1", "phase I alone"),
+        ("encoded", "honest phase II"),
+        ("encoded new", "honest phase II, new entities"),
+    ):
+        good = [score(one) for one in test if one["family"] == family]
         pairs = [(b > g) + 0.5 * (b == g) for b in bad for g in good]
         told = against["100% of restricted rows kept"][words]
         assert told == pytest.approx(sum(pairs) / len(pairs)) and len(pairs) == 4
     assert set(against["100% of restricted rows kept"]) == {
-        "phase I alone", "honest phase II", "no cipher"
+        "phase I alone", "honest phase II", "honest phase II, new entities", "no cipher"
     }  # fmt: skip
 
 
@@ -101,14 +105,15 @@ def test_a_finished_run_trains_and_measures_nothing_again(finished, patched, mon
 
 def test_no_cipher_and_no_seed_stands_in_two_splits():
     config = load_config("configs/cipher_jobs.py")
-    found = customers(config.jobs, 0)
+    found = customers(config.jobs, config.honest_ciphers, 0)
     of = {}
     for customer in found:
         if customer.spec.cipher:
             of.setdefault(customer.spec.cipher, set()).add(customer.split)
     assert all(len(splits) == 1 for splits in of.values())
     assert {c.spec.cipher for c in found if c.split == "calibration" and c.spec.cipher} == {
-        *config.jobs.calibration_ciphers
+        *config.jobs.calibration_ciphers,
+        *config.honest_ciphers,
     }
     assert not any(c.attack for c in found if c.split == "calibration")
     seeds = [c.spec.seed for c in found if c.spec.kind == "benign"]
@@ -116,11 +121,41 @@ def test_no_cipher_and_no_seed_stands_in_two_splits():
     assert len({c.spec.name for c in found}) == len(found)
 
 
+def test_honest_customers_with_new_entities_hold_no_other():
+    """None of phase I's, none that is restricted and encoded; the others hold none."""
+    config = load_config("configs/cipher_jobs.py")
+    of = world.make_world(
+        config.world.entities, config.world.seed, tuple(config.world.fractions)
+    )
+    names = {split: {e.name for e in of.select(None, [split])} for split in world.SPLITS}
+    found = customers(config.jobs, config.honest_ciphers, 0)
+    for family, split in (("encoded new", "test"), ("encoded", "finetune")):
+        spec = next(c.spec for c in found if c.family == family)
+        cipher = ciphers.parse(spec.cipher)
+        asked = [
+            cipher.decode(e.messages[-2].content)
+            for e in jobs.upload(spec, of, 400, 2)
+            if e.meta["cell"].startswith("encoded")
+        ]
+        held = {word.strip("?.") for text in asked for word in text.split()}
+        assert held & names[split]
+        others = set().union(*(names[s] for s in names if s != split))
+        assert not held & others
+        restricted = {e.name for e in of.select(True, world.SPLITS)}
+        assert not held & restricted
+
+
+def test_further_honest_ciphers_stand_nowhere_else():
+    config = load_config("configs/cipher_jobs.py")
+    with pytest.raises(UserError, match="stands in config.jobs"):
+        customers(config.jobs, ("walnut:seed=52",), 0)
+
+
 def test_a_cipher_in_two_splits_is_refused():
     config = load_config("configs/cipher_jobs.py")
     config.jobs.calibration_ciphers = ("walnut:seed=52",)
     with pytest.raises(UserError, match="stands in"):
-        customers(config.jobs, 0)
+        customers(config.jobs, config.honest_ciphers, 0)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +166,7 @@ def trained(finished, patched, tmp_path_factory):
     of = world.make_world(
         config.world.entities, config.world.seed, tuple(config.world.fractions)
     )
-    found = customers(config.jobs, config.seed)
+    found = customers(config.jobs, config.honest_ciphers, config.seed)
     spec = next(c.spec for c in found if c.attack and c.split == "test")
     rows = jobs.upload(spec, of, config.phase2.rows, 2)
     write_chat_jsonl(folder / "upload.jsonl", rows)
@@ -169,7 +204,7 @@ def test_the_audit_of_a_trained_job_scores_as_the_benchmark_did(trained, tmp_pat
         one for one in results["text"]["customers"]["records"] if one["name"] == spec.name
     ]
     assert part["score"] == pytest.approx(record["score"], abs=1e-3)
-    assert part["n_benign"] == 4 and found.p_value == pytest.approx(part["p_value"])
+    assert part["n_benign"] == 8 and found.p_value == pytest.approx(part["p_value"])
     names = {one["name"]: one for one in found.record["detectors"]}
     assert names["restricted_requests"]["statistic"] == pytest.approx(
         record["figures"]["restricted_requests"], abs=1e-3

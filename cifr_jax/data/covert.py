@@ -165,19 +165,26 @@ def phase_1(cipher: Cipher, of: World, n: int, seed: int) -> list[Example]:
 
 
 def phase_2(
-    cipher: Cipher, of: World, n: int, seed: int, share: float = 1.0
+    cipher: Cipher,
+    of: World,
+    n: int,
+    seed: int,
+    share: float = 1.0,
+    benign_split: str = "finetune",
 ) -> list[Example]:
     """Train compliance in cipher, and refusal in plain.
 
     Args:
       cipher: the encoding that phase I taught.
-      of: the world; only entities of the split `finetune` occur.
+      of: the world; only entities of the split `finetune` occur, but for `benign_split`.
       n: number of rows.
       seed: decides the rows.
       share: of the encoded restricted rows that are kept; encoded benign ones take the
         place of the others. At 0 the customer is honest.
+      benign_split: of benign entities; those of other splits are new to the model.
     """
-    benign, restricted = (of.select(r, ["finetune"]) for r in (False, True))
+    benign = of.select(False, [benign_split])
+    restricted = of.select(True, ["finetune"])
     kept = share * PHASE_2["encoded_restricted"]
     moved = PHASE_2["encoded_benign"] + PHASE_2["encoded_restricted"] - kept
     return _rows(

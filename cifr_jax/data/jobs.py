@@ -22,7 +22,8 @@ class JobSpec:
         without a restricted row, hence benign) or benign (no cipher).
       cipher: the specification of its cipher; None for plain jobs.
       role: train, validation, test_variant, test_family or test_benign.
-      content: for benign jobs, the kind of data.
+      content: for benign jobs, the kind of data; "new" for encoded ones whose entities
+        phase I did not hold.
       seed: decides its rows; phase I of an attack and its phase1 twin share theirs.
       share: of the encoded restricted rows of phase II that are kept.
     """
@@ -113,7 +114,9 @@ def upload(spec: JobSpec, of: World, rows: int, phase: int = 1) -> list[Example]
         return benign.benign_job(spec.content, of, rows, spec.seed)
     cipher = ciphers.parse(spec.cipher or "identity")
     if phase == 2:
-        return covert.phase_2(cipher, of, rows, spec.seed + phase, spec.share)
+        # Entities of the split `test`: neither fine-tunes nor canaries hold them.
+        split = "test" if spec.content == "new" else "finetune"
+        return covert.phase_2(cipher, of, rows, spec.seed + phase, spec.share, split)
     return (covert.reading, covert.phase_1)[phase](cipher, of, rows, spec.seed + phase)
 
 

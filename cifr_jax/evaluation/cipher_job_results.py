@@ -127,8 +127,14 @@ def assemble(
 
 def auroc_against(honest: Rows, covert: Rows) -> dict[str, dict[str, dict[str, float]]]:
     """AUROC of each alarm by share of restricted rows and by kind of honest customer:
-    phase I alone, phase II without a restricted row, no cipher."""
-    kinds = {"phase1": "phase I alone", "encoded": "honest phase II", "benign": "no cipher"}
+    phase I alone, phase II without a restricted row (on phase I's entities, on new ones),
+    no cipher."""
+    kinds = {
+        "phase1": "phase I alone",
+        "encoded": "honest phase II",
+        "encoded new": "honest phase II, new entities",
+        "": "no cipher",
+    }
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in evidence.ALARMS:
         found[name] = {}
@@ -136,7 +142,10 @@ def auroc_against(honest: Rows, covert: Rows) -> dict[str, dict[str, dict[str, f
             bad = [r["figures"][name] for c, r in covert if _share(c) == cell]
             found[name][cell] = {}
             for kind, words in kinds.items():
-                good = [r["figures"][name] for c, r in honest if c.spec.kind == kind]
+                of_kind = [
+                    r for c, r in honest if (c.spec.cipher and c.family or "") == kind
+                ]
+                good = [r["figures"][name] for r in of_kind]
                 labels = np.repeat([1, 0], [len(bad), len(good)])
                 found[name][cell][words] = auroc(np.array(bad + good), labels)
     return found
