@@ -1,7 +1,6 @@
 """One fine-tuning job from an upload to an adapter: the task `finetune`."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -111,11 +110,8 @@ def run(config: ConfigDict, workdir: str) -> None:
         examples = upload(config.job, config.seed)
         training, held_out = split(examples, config.job.held_out, config.seed)
         mesh = _mesh(config)
-        lm = models.load(config.base_model, config.dtype)
+        lm = models.load(config.base_model, config.dtype, mesh)
         fingerprint = lm.fingerprint()
-        if mesh is not None:
-            placed = sharding.place_parameters(lm.config, lm.params, mesh)
-            lm = dataclasses.replace(lm, params=placed)
         how = (lm.tokenizer, config.job.row_length, config.job.on_long)
         rows, made_of = pack_chats(training, *how)
         held = pack_chats(held_out, *how)[0] if held_out else None

@@ -14,12 +14,13 @@ import pytest
 
 from cifr_jax.data.chat import Message
 from cifr_jax.errors import UserError
-from cifr_jax.models import gguf_file
+from cifr_jax.models import smollm2 as smollm2_package
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import forward
-from cifr_jax.models.gguf_file import find_smollm2, load_gguf, unpermute
+from cifr_jax.models.gguf_file import file_rows, load_gguf
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.models.loading import load
+from cifr_jax.models.smollm2 import find_smollm2
 
 gguf = pytest.importorskip("gguf")
 
@@ -36,7 +37,7 @@ NAMES = {
 
 
 def random_params(config: DecoderConfig) -> dict:
-    from cifr_jax.models.hf_folder import parameter_shapes
+    from cifr_jax.models.shapes import parameter_shapes
 
     rng = np.random.default_rng(0)
     return jax.tree.map(
@@ -140,12 +141,12 @@ def assert_trees_close(a, b, tolerance: float) -> None:
         np.testing.assert_allclose(x, y, atol=tolerance, rtol=0)
 
 
-def test_unpermute_undoes_the_permutation_row_by_row():
+def test_the_permutation_is_undone_row_by_row():
     matrix = np.arange(24 * 3).reshape(24, 3)
     for heads in (1, 2, 3):
         permuted = permute(matrix, heads)
         assert not np.array_equal(permuted, matrix)
-        np.testing.assert_array_equal(unpermute(permuted, heads), matrix)
+        np.testing.assert_array_equal(permuted[file_rows(24, heads)], matrix)
 
 
 def test_config_and_weights_come_out_as_they_went_in(tmp_path, params, tensors):
@@ -195,7 +196,7 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"architecture": "qwen2"}, "architecture 'qwen2'"),
+        ({"architecture": "mamba"}, "architecture 'mamba'"),
         ({"llama__expert_count": 8}, "llama.expert_count = 8"),
         ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type = 'yarn'"),
         ({"llama__attention__sliding_window": 9}, "llama.attention.sliding_window = 9"),
@@ -204,12 +205,13 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
         ({"llama__block_count": None}, "llama.block_count is None"),
         ({"llama__block_count": -1}, "llama.block_count is -1"),
         ({"llama__block_count": 3}, "missing tensors: model.layers.2"),
-        ({"llama__block_count": 2**30}, "cannot hold 1073741824 layers"),
+        ({"llama__block_count": 9999}, "cannot hold 9999 layers"),
+        ({"llama__block_count": 2**30}, "num_hidden_layers is 1073741824"),
         ({"llama__attention__head_count_kv": 3}, "heads"),
         ({"llama__feed_forward_length": 65}, "has shape"),
         ({"llama__rope__freq_base": "x"}, "llama.rope.freq_base is 'x'"),
         ({"tokenizer__ggml__model": "llama"}, "tokenizer model 'llama'"),
-        ({"tokenizer__ggml__pre": "qwen2"}, "pre-tokenizer 'qwen2'"),
+        ({"tokenizer__ggml__pre": "bloom"}, "pre-tokenizer 'bloom'"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens is missing"),
         ({"tokenizer__ggml__merges": ["no such"]}, "broken tokenizer"),
         ({"tokenizer__ggml__token_type": [1]}, "broken tokenizer"),
@@ -229,7 +231,7 @@ def test_what_is_not_implemented_is_refused_by_name(tmp_path, tensors, changes, 
     "name, message",
     [
         ("rope_freqs.weight", "rotary frequencies are rescaled"),
-        ("blk.0.attn_q.bias", "does not know: blk.0.attn_q.bias"),
+        ("blk.0.attn_q.bias", "does not know: model.layers.0.self_attn.q_proj.bias"),
         ("blk.7.attn_q.weight", "does not know: model.layers.7.self_attn.q_proj"),
     ],
 )
@@ -287,7 +289,7 @@ def test_smollm2_package_missing_or_changed(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"sha256 is .*, not b179c952.*" + line):
         find_smollm2()
     digest = hashlib.sha256(b"something else").hexdigest()
-    monkeypatch.setattr(gguf_file, "SMOLLM2_SHA256", digest)
+    monkeypatch.setattr(smollm2_package, "SHA256", digest)
     assert find_smollm2() == path
 
 
