@@ -20,7 +20,7 @@ from cifr_jax.models.families import Piece, parameter_shapes, tensor_slots
 from cifr_jax.models.sharding import parameter_shardings
 from cifr_jax.models.tokenizer import ChatTokenizer
 
-_AT_ONCE = 2**22  # numbers that are cast at a time
+_AT_ONCE = 2**19  # numbers that are cast at a time: they are transposed within a cache
 _ALIGNMENT = 64  # bytes: XLA:CPU copies what begins elsewhere
 # A tokenizer may lack that many of the embedding's rows: models pad to round numbers
 # (Qwen2.5 by 399), or this share of them.

@@ -184,7 +184,7 @@ def test_claimed_sizes_are_compared_before_memory_is_taken(folder):
     change_config(folder, num_hidden_layers=9999)
     refused(folder, "21 tensors cannot hold 9999 layers")
     change_config(folder, num_hidden_layers=2, intermediate_size=2**30)
-    refused(folder, r"has shape \[\d+, 16\], not \[1073741824, 16\]")
+    refused(folder, r"has shape .*, not \[(16, )?1073741824(, 16)?\]")
 
 
 def test_a_wrong_shape_is_refused(folder):
