@@ -201,6 +201,9 @@ def _write_result(
     adapter = path / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)  # of an earlier config
     save_peft(tuned.adapter, adapter, lm.config, config.base_model, provenance=source)
+    if config.export_merged:
+        shutil.rmtree(path / "merged", ignore_errors=True)
+        models.export_merged(lm, tuned.adapter, path / "merged")
     write_json_atomic(path / "result.json", result)
     logging.info("adapter: %s; result: %s", adapter, result)
 
@@ -211,6 +214,10 @@ def _mesh(config: ConfigDict) -> Mesh | None:
         what = f"{config.rounds.canaries} canaries in {jax.process_count()} processes"
         mend = "set it to 0: activations are captured in one process"
         raise UserError("config.rounds.canaries", what, mend)
+    if jax.process_count() > 1 and config.export_merged:
+        what = f"export_merged in {jax.process_count()} processes"
+        mend = "set it to False, and export from the adapter in one process"
+        raise UserError("config.export_merged", what, mend)
     return sharding.make_mesh(sizes) if set(sizes.values()) != {1} else None
 
 

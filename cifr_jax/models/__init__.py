@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cifr_jax.models import loading
+from cifr_jax.models.export import export_merged
 from cifr_jax.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -27,4 +28,4 @@ def load(
     return LanguageModel(*loading.load(name_or_path, dtype, mesh))
 
 
-__all__ = ["LanguageModel", "load"]
+__all__ = ["LanguageModel", "export_merged", "load"]
