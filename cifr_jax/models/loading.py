@@ -1,4 +1,4 @@
-"""A model by name or path: the packaged tiny base, SmolLM2, a folder, a GGUF file."""
+"""A model by name or path: the packaged tiny base, SmolLM2, a folder, a file, the hub."""
 
 import difflib
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from cifr_jax.errors import UserError
-from cifr_jax.models import gguf_file, hf_folder
+from cifr_jax.models import gguf_file, hf_folder, hub
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
 from cifr_jax.models.smollm2 import find_smollm2
@@ -36,8 +36,12 @@ class Source(NamedTuple):
         return hf_folder.read_settings(self.path)
 
 
-def find(name_or_path: str | Path) -> Source:
+def find(name_or_path: str | Path, weights: bool = True) -> Source:
     """Where the model of a name is; what is not on this machine yet is fetched.
+
+    Args:
+      name_or_path: as in `load`.
+      weights: False: those of the hub are not fetched.
 
     Raises:
       UserError: no such model.
@@ -54,9 +58,12 @@ def find(name_or_path: str | Path) -> Source:
     if path.is_file():
         mend = "give the folder that holds config.json, or a .gguf file"
         raise UserError(str(path), "a model is a folder or a .gguf file", mend)
+    if hub.is_name(str(name_or_path)):
+        return Source(*hub.fetch(str(name_or_path), weights))
     close = difflib.get_close_matches(str(name_or_path), NAMES, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    mend = f"{hint}give {' or '.join(NAMES)}, a Hugging Face folder or a .gguf file"
+    mend = f"{hint}give {' or '.join(NAMES)}, a Hugging Face folder, a .gguf file or the "
+    mend += "hub's owner/name"
     raise UserError(str(name_or_path), "no such model", mend)
 
 
@@ -66,8 +73,9 @@ def load(
     """Loads a model.
 
     Args:
-      name_or_path: "tiny", "smollm2", a Hugging Face folder or a .gguf file. A name wins
-        over a folder of that name; write "./tiny" for the folder.
+      name_or_path: "tiny", "smollm2", a Hugging Face folder, a .gguf file, or a model of
+        the hub as "owner/name" or "owner/name@revision". "tiny" and "smollm2" win over
+        folders of that name ("./tiny" is the folder), folders over the hub.
       dtype: of the parameters: float32, bfloat16 or float16.
       mesh: where they go, as `sharding.parameter_shardings` says; None: the default device.
 
