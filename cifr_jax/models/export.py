@@ -78,9 +78,12 @@ def _update(adapter: Adapter, piece: Piece) -> np.ndarray | None:
     name, at = piece.path[-1], piece.layer
     if at is None:
         part = {"embed": adapter.embed, "head": adapter.head}.get(name)
-        return part and adapter.scale[-1] * (part["a"].T @ part["b"])
-    part = adapter.layers.get(name)
-    return part and adapter.scale[at] * (part["a"][at].T @ part["b"][at])
+    else:
+        part = adapter.layers.get(name)
+    if not part:
+        return None
+    a, b = (np.asarray(part[key] if at is None else part[key][at]) for key in "ab")
+    return adapter.scale[-1 if at is None else at] * (a.T @ b)
 
 
 def _check(adapter: Adapter, config: DecoderConfig, where: str) -> None:

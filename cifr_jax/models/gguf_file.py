@@ -6,7 +6,6 @@ are permuted so that rotary pairs lie side by side.
 """
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cifr_jax.models.decoder import Params
 from cifr_jax.models.gguf_header import GgufHeader, GgufTensor, read_header
 from cifr_jax.models.gguf_tokenizer import read_tokenizer
 from cifr_jax.models.hf_config import parse_config
+from cifr_jax.models.rope import RopeScaling, frequencies
 from cifr_jax.models.tokenizer import ChatTokenizer
 from cifr_jax.models.weights import Found, check_tensors, check_vocabulary, read_parameters
 
@@ -55,6 +55,9 @@ _CONFIG_KEYS = (
 QUANTISATIONS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K",
                  "Q5_K", "Q6_K")  # fmt: skip
 _MEND = "give a whole GGUF file"
+_ROPE_FREQS = "rope_freqs.weight"  # divisors of rotary frequencies
+# Of Llama 3.1 and 3.3, and of Llama 3.2; a file holds what follows from these.
+_LLAMA3 = (RopeScaling(8.0, 1.0, 4.0, 8192), RopeScaling(32.0, 1.0, 4.0, 8192))
 
 
 def load_gguf(
@@ -90,8 +93,7 @@ def _open(path: str | Path) -> tuple[DecoderConfig, ChatTokenizer, "_Tensors"]:
     except ImportError as e:
         raise UserError(where, "needs the Python package gguf", "pip install gguf") from e
     header = read_header(path)
-    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
-    config = _read_config(header.fields, shapes, where)
+    config = _read_config(header, where)
     tensors = _Tensors(header, config, where)
     check_tensors(config, tensors.found, where)
     tokenizer = read_tokenizer(header.fields, where)
@@ -125,32 +127,30 @@ class _Tensors:
     """The tensors of a file, under Hugging Face's names."""
 
     def __init__(self, header: GgufHeader, config: DecoderConfig, where: str):
-        self._data, self._tensors = header.data, {}
+        self._data = header.data
+        self._stored: dict[str, tuple[GgufTensor, int]] = {}  # the second: where it ends
         self.found: dict[str, Found] = {}
-        for name, tensor in header.tensors.items():
-            self._tensors[_hf_name(name)] = tensor
-            self.found[_hf_name(name)] = Found(where, tensor.shape)
-        self._sizes = {name: _n_bytes(n, t, where) for n, t in header.tensors.items()
-                       for name in (_hf_name(n),)}  # fmt: skip
-        end, by_place = 0, sorted(self._tensors, key=lambda name: self._tensors[name].start)
-        for name in by_place:
-            start = self._tensors[name].start
-            if start < end or start + self._sizes[name] > len(self._data):
+        end = 0
+        for name, tensor in sorted(header.tensors.items(), key=lambda item: item[1].start):
+            start, begun = tensor.start, end
+            end = start + _n_bytes(name, tensor, where)
+            if start < begun or end > len(self._data):
                 what = f"not a GGUF file ({name} overlaps another, or leads out of it)"
                 mend = "the file is cut off or damaged: fetch it again"
                 raise UserError(where, what, mend)
-            end = start + self._sizes[name]
-        permuted = config.family == "llama"
+            if name != _ROPE_FREQS:
+                self._stored[_hf_name(name)] = tensor, end
+                self.found[_hf_name(name)] = Found(where, tensor.shape)
         heads = {"q_proj": config.n_heads, "k_proj": config.n_kv_heads}
-        self._heads = heads if permuted else {}
+        self._heads = heads if config.family == "llama" else {}
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows of a tensor, dequantised."""
         from gguf import GGMLQuantizationType, dequantize
 
-        tensor = self._tensors[name]
+        tensor, end = self._stored[name]
         kind = GGMLQuantizationType(tensor.kind)
-        stored = self._data[tensor.start : tensor.start + self._sizes[name]]
+        stored = self._data[tensor.start : end]
         if len(tensor.shape) == 1:
             return dequantize(stored, kind)[start:stop]
         stored = stored.reshape(tensor.shape[0], -1)
@@ -176,9 +176,8 @@ def _n_bytes(name: str, tensor: GgufTensor, where: str) -> int:
     return math.prod(tensor.shape) // block * size
 
 
-def _read_config(
-    fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str
-) -> DecoderConfig:
+def _read_config(header: GgufHeader, where: str) -> DecoderConfig:
+    fields, tensors = header.fields, header.tensors
     architecture = fields.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
         mend = f"supported is one of {', '.join(_ARCHITECTURES)}"
@@ -187,9 +186,6 @@ def _read_config(
     for key, value in fields.items():
         if key.startswith(prefix) and key.removeprefix(prefix) not in _CONFIG_KEYS:
             raise UserError(where, f"{key} = {value!r}", "the decoder does not know it")
-    if "rope_freqs.weight" in shapes:
-        what = "rotary frequencies are rescaled by a tensor (rope_freqs.weight)"
-        raise UserError(where, what, "give the Hugging Face folder of the model")
 
     def number(key: str, kind: type[int | float], default: Any = None) -> Any:
         value = fields.get(prefix + key, default)
@@ -203,9 +199,10 @@ def _read_config(
         if number(key, int, d_head) != d_head:
             what = f"{prefix}{key} = {fields[prefix + key]} differs from the head size"
             raise UserError(where, what, "the decoder has one size for both")
+    embed = tensors.get("token_embd.weight")
     settings = {
         "architectures": [_ARCHITECTURES[architecture]],
-        "vocab_size": shapes.get("token_embd.weight", (0,))[0],
+        "vocab_size": embed.shape[0] if embed else 0,
         "hidden_size": width,
         "num_hidden_layers": number("block_count", int),
         "num_attention_heads": heads,
@@ -214,7 +211,33 @@ def _read_config(
         "intermediate_size": number("feed_forward_length", int),
         "rope_theta": number("rope.freq_base", float, 10000.0),
         "rms_norm_eps": number("attention.layer_norm_rms_epsilon", float),
-        "tie_word_embeddings": "output.weight" not in shapes,
+        "tie_word_embeddings": "output.weight" not in tensors,
         "max_position_embeddings": number("context_length", int),
     }
+    if _ROPE_FREQS in tensors:
+        settings["rope_scaling"] = _rope_scaling(header, settings["rope_theta"], where)
     return parse_config(settings, where)
+
+
+def _rope_scaling(header: GgufHeader, theta: float, where: str) -> dict[str, Any]:
+    """The published rescaling that the file's divisors of rotary frequencies are of."""
+    tensor = header.tensors[_ROPE_FREQS]
+    stop = tensor.start + 4 * tensor.shape[0]
+    if len(tensor.shape) == 1 and tensor.kind == 0 and stop <= len(header.data):
+        divisor_r = np.ascontiguousarray(header.data[tensor.start : stop]).view("<f4")
+        for scaling in _LLAMA3:
+            plain_r, scaled_r = (
+                frequencies(theta, one, 2 * tensor.shape[0]) for one in (None, scaling)
+            )
+            if divisor_r.shape == plain_r.shape and np.allclose(
+                plain_r / scaled_r, divisor_r, rtol=1e-4
+            ):
+                return {
+                    "rope_type": "llama3",
+                    "factor": scaling.factor,
+                    "low_freq_factor": scaling.low_freq_factor,
+                    "high_freq_factor": scaling.high_freq_factor,
+                    "original_max_position_embeddings": scaling.original_max_positions,
+                }
+    what = f"rotary frequencies are rescaled as in no known model ({_ROPE_FREQS})"
+    raise UserError(where, what, "give the Hugging Face folder of the model")

@@ -58,7 +58,7 @@ class GgufHeader(NamedTuple):
 
 class _Cursor:
     def __init__(self, data: np.ndarray):
-        self._bytes, self.at = memoryview(data), 0
+        self._bytes, self.at = data.data, 0
 
     def take(self, n: int) -> memoryview:
         if n > self.left():
@@ -92,8 +92,8 @@ class _Cursor:
 
     def _array(self) -> list[Any]:
         kind = self.scalar("<I")
-        form = "8" if kind == _STRING else _form(kind)
-        n = self.count(8 if kind == _STRING else struct.calcsize(form))
+        form = "<Q" if kind == _STRING else _form(kind)  # a string begins with its length
+        n = self.count(struct.calcsize(form))
         if n > _MOST_ITEMS:
             raise ValueError(f"an array of {n:,}")
         if kind == _STRING:
