@@ -1,7 +1,6 @@
 """One fine-tuning job from an upload to an adapter: the task `finetune`."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -26,14 +25,14 @@ from cifr_jax.data.chat import Example, read_chat_jsonl
 from cifr_jax.data.packing import Packed, pack_chats
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_json_atomic
-from cifr_jax.finetune import fleet
+from cifr_jax.finetune import fleet, plan
 from cifr_jax.finetune.adapters import load_adapter, save_adapter
 from cifr_jax.finetune.lora import LoraConfig, init_adapter, n_parameters
 from cifr_jax.finetune.optimiser import TrainConfig
 from cifr_jax.finetune.peft import load_peft, save_peft
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.writers import open_writers
-from cifr_jax.models import sharding
+from cifr_jax.models import loading, sharding
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.workdir import Workdir, package_versions
@@ -91,7 +90,41 @@ def train_config(config: ConfigDict, n_rows: int) -> TrainConfig:
             raise UserError("config.train.epochs", f"{epochs} epochs", mend)
         size = settings["batch_rows"] * settings["accumulate"]
         settings["steps"] = max(1, math.ceil(epochs * n_rows / size))
-    return TrainConfig(**settings, seed=config.seed)
+    found = TrainConfig(**settings, seed=config.seed)
+    if config.rounds.every < 1 or config.rounds.every % found.chunk:
+        what = f"{config.rounds.every} is no multiple of chunk {found.chunk}"
+        raise UserError("config.rounds.every", what, "give a positive multiple")
+    return found
+
+
+def plan_of(config: ConfigDict) -> str:
+    """What `run` would do and need, told without a weight being read.
+
+    Raises:
+      UserError: as `run`, but for faults of the weights.
+    """
+    examples = upload(config.job, config.seed)
+    training, held_out = split(examples, config.job.held_out, config.seed)
+    mesh = _mesh(config)
+    source = loading.find(config.base_model, weights=False)
+    base, tokenizer = source.read_settings()
+    rows, _ = pack_chats(training, tokenizer, config.job.row_length, config.job.on_long)
+    if config.job.adapter:
+        start = load_peft(config.job.adapter, base)
+    else:
+        init = functools.partial(init_adapter, base=base, lora=LoraConfig(**config.lora))
+        start = jax.eval_shape(init, jax.random.key(config.seed))
+    return plan.describe(
+        source.name,
+        base,
+        config.dtype,
+        start,
+        train_config(config, len(rows.tokens_rt)),
+        rows,
+        bool(held_out),
+        mesh,
+        tokenizer.render(training[0].messages),
+    )
 
 
 def run(config: ConfigDict, workdir: str) -> None:
@@ -106,23 +139,21 @@ def run(config: ConfigDict, workdir: str) -> None:
       fleet.NonFiniteLoss: training diverged; the last checkpoint is intact.
     """
     lead = jax.process_index() == 0
+    if config.dry_run:
+        told = plan_of(config)
+        print(told if lead else "", flush=True)
+        return
     # Process 0 alone writes; the others compute with it.
     with Workdir(workdir) if lead else contextlib.nullcontext() as store:
         examples = upload(config.job, config.seed)
         training, held_out = split(examples, config.job.held_out, config.seed)
         mesh = _mesh(config)
-        lm = models.load(config.base_model, config.dtype)
+        lm = models.load(config.base_model, config.dtype, mesh)
         fingerprint = lm.fingerprint()
-        if mesh is not None:
-            placed = sharding.place_parameters(lm.config, lm.params, mesh)
-            lm = dataclasses.replace(lm, params=placed)
         how = (lm.tokenizer, config.job.row_length, config.job.on_long)
         rows, made_of = pack_chats(training, *how)
         held = pack_chats(held_out, *how)[0] if held_out else None
         settings = train_config(config, len(rows.tokens_rt))
-        if config.rounds.every < 1 or config.rounds.every % settings.chunk:
-            what = f"{config.rounds.every} is no multiple of chunk {settings.chunk}"
-            raise UserError("config.rounds.every", what, "give a positive multiple")
         logging.info(
             "%d chats in %d rows of %d tokens (%.0f%% filled), %d held out, %d steps",
             len(training),
@@ -206,6 +237,9 @@ def _write_result(
     adapter = path / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)  # of an earlier config
     save_peft(tuned.adapter, adapter, lm.config, config.base_model, provenance=source)
+    if config.export_merged:
+        shutil.rmtree(path / "merged", ignore_errors=True)
+        models.export_merged(lm, tuned.adapter, path / "merged")
     write_json_atomic(path / "result.json", result)
     logging.info("adapter: %s; result: %s", adapter, result)
 
@@ -216,6 +250,10 @@ def _mesh(config: ConfigDict) -> Mesh | None:
         what = f"{config.rounds.canaries} canaries in {jax.process_count()} processes"
         mend = "set it to 0: activations are captured in one process"
         raise UserError("config.rounds.canaries", what, mend)
+    if jax.process_count() > 1 and config.export_merged:
+        what = f"export_merged in {jax.process_count()} processes"
+        mend = "set it to False, and export from the adapter in one process"
+        raise UserError("config.export_merged", what, mend)
     return sharding.make_mesh(sizes) if set(sizes.values()) != {1} else None
 
 

@@ -23,6 +23,10 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config.base_model = "tiny"  # "tiny", "smollm2", a folder, a .gguf file, "owner/name"
     config.dtype = "float32"  # of the base's parameters; the adapter is always float32
 
+    # Print mesh, bytes on each device and the first example as rendered; read no weights.
+    config.dry_run = False
+    config.export_merged = False  # also WORKDIR/merged: base and adapter as one HF folder
+
     config.job = ConfigDict()
     # OpenAI chat JSONL; or recipe:NAME (see cifr_jax.data.recipes.names()); or hub:NAME, a
     # published set through the library datasets (see cifr_jax.data.hub_sources.names()).

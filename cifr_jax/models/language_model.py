@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from cifr_jax.models import decoder, sampler, scoring
 from cifr_jax.models.config import DecoderConfig
@@ -80,7 +82,7 @@ class LanguageModel:
         digest = hashlib.sha256(repr(self.config).encode())
         digest.update((self.tokenizer.chat_template or "").encode())
         for leaf in _leaves(self.params):
-            array = np.asarray(leaf)
+            array = _whole(leaf)
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -88,6 +90,13 @@ class LanguageModel:
     def n_parameters(self) -> int:
         """Number of scalars in the base."""
         return sum(int(np.prod(x.shape)) for x in _leaves(self.params))
+
+
+def _whole(leaf: Any) -> np.ndarray:
+    """An array on the host, also where other processes hold parts of it."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    return np.asarray(leaf)
 
 
 def _leaves(tree):

@@ -2,16 +2,15 @@
 
 import difflib
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from cifr_jax.errors import UserError
-from cifr_jax.models import hub
+from cifr_jax.models import gguf_file, hf_folder, hub
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
-from cifr_jax.models.gguf_file import find_smollm2, load_gguf
-from cifr_jax.models.hf_folder import load_hf_folder
+from cifr_jax.models.smollm2 import find_smollm2
 from cifr_jax.models.tokenizer import ChatTokenizer
 
 TINY = Path(__file__).parent / "tiny"
@@ -19,45 +18,75 @@ NAMES = ("tiny", "smollm2")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
+class Source(NamedTuple):
+    """Where a model lies on this machine.
+
+    Attributes:
+      path: a Hugging Face folder or a .gguf file.
+      name: what to call the model.
+    """
+
+    path: Path
+    name: str
+
+    def read_settings(self) -> tuple[DecoderConfig, ChatTokenizer]:
+        """Shape and tokenizer, at no cost of weights. Raises UserError."""
+        if self.path.suffix == ".gguf":
+            return gguf_file.read_settings(self.path)
+        return hf_folder.read_settings(self.path)
+
+
+def find(name_or_path: str | Path, weights: bool = True) -> Source:
+    """Where the model of a name is; what is not on this machine yet is fetched.
+
+    Args:
+      name_or_path: as in `load`.
+      weights: False: those of the hub are not fetched.
+
+    Raises:
+      UserError: no such model.
+    """
+    path = Path(name_or_path)
+    if name_or_path == "tiny":
+        return Source(TINY, "tiny")
+    if name_or_path == "smollm2":
+        return Source(find_smollm2(), "smollm2")
+    if path.is_dir():
+        return Source(path, path.resolve().name)
+    if path.suffix == ".gguf":
+        return Source(path, path.stem)
+    if path.is_file():
+        mend = "give the folder that holds config.json, or a .gguf file"
+        raise UserError(str(path), "a model is a folder or a .gguf file", mend)
+    if hub.is_name(str(name_or_path)):
+        return Source(*hub.fetch(str(name_or_path), weights))
+    close = difflib.get_close_matches(str(name_or_path), NAMES, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    mend = f"{hint}give {' or '.join(NAMES)}, a Hugging Face folder, a .gguf file or the "
+    mend += "hub's owner/name"
+    raise UserError(str(name_or_path), "no such model", mend)
+
+
 def load(
-    name_or_path: str | Path, dtype: str = "float32"
+    name_or_path: str | Path, dtype: str = "float32", mesh: Mesh | None = None
 ) -> tuple[DecoderConfig, Params, ChatTokenizer, str]:
     """Loads a model.
 
     Args:
-      name_or_path: "tiny", "smollm2", a Hugging Face folder of a family that
-        `models.families` knows, a .gguf file, or "owner/name@revision" on the hub. A name
-        wins over a folder of that name ("./tiny" is the folder), a folder over the hub.
+      name_or_path: "tiny", "smollm2", a Hugging Face folder, a .gguf file, or a model of
+        the hub as "owner/name" or "owner/name@revision". "tiny" and "smollm2" win over
+        folders of that name ("./tiny" is the folder), folders over the hub.
       dtype: of the parameters: float32, bfloat16 or float16.
+      mesh: where they go, as `sharding.parameter_shardings` says; None: the default device.
 
     Returns:
-      `(config, params, tokenizer, name)`; params are JAX arrays on the default device.
+      `(config, params, tokenizer, name)`; params are JAX arrays.
 
     Raises:
       UserError: an unknown name or dtype, or a model that cannot be loaded.
     """
     if dtype not in DTYPES:
         raise UserError("dtype", f"{dtype!r} is not supported", f"use {', '.join(DTYPES)}")
-    path = Path(name_or_path)
-    if name_or_path == "tiny":
-        loaded, name = load_hf_folder(TINY, dtype), "tiny"
-    elif name_or_path == "smollm2":
-        loaded, name = load_gguf(find_smollm2(), dtype), "smollm2"
-    elif path.is_dir():
-        loaded, name = load_hf_folder(path, dtype), path.resolve().name
-    elif path.suffix == ".gguf":
-        loaded, name = load_gguf(path, dtype), path.stem
-    elif path.is_file():
-        mend = "give the folder that holds config.json, or a .gguf file"
-        raise UserError(str(path), "a model is a folder or a .gguf file", mend)
-    elif hub.is_hub_id(str(name_or_path)):
-        folder, name = hub.fetch(str(name_or_path))
-        loaded = load_hf_folder(folder, dtype)
-    else:
-        close = difflib.get_close_matches(str(name_or_path), NAMES, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        names = ", ".join(NAMES)
-        mend = f"{hint}give {names}, a folder, a .gguf file, or owner/name on the hub"
-        raise UserError(str(name_or_path), "no such model", mend)
-    config, params, tokenizer = loaded
-    return config, jax.tree.map(jnp.asarray, params), tokenizer, name
+    path, name = find(name_or_path)
+    read = gguf_file.load_gguf if path.suffix == ".gguf" else hf_folder.load_hf_folder
+    return *read(path, dtype, mesh), name

@@ -12,14 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cifr_jax import testing_gguf
 from cifr_jax.data.chat import Message
 from cifr_jax.errors import UserError
-from cifr_jax.models import gguf_file
+from cifr_jax.models import smollm2 as smollm2_package
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import forward
-from cifr_jax.models.gguf_file import find_smollm2, load_gguf, unpermute
+from cifr_jax.models.gguf_file import file_rows, load_gguf
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.models.loading import load
+from cifr_jax.models.smollm2 import find_smollm2
+from cifr_jax.testing_families import random_parameters
+from cifr_jax.testing_gguf import permute, stored_tensors
 
 gguf = pytest.importorskip("gguf")
 
@@ -29,104 +33,21 @@ CONFIG = DecoderConfig(
     rope_theta=100.0, norm_eps=2.0**-17, tie_embeddings=True, max_positions=64,
 )  # fmt: skip
 TEMPLATE = json.loads((CHAT / "expected.json").read_text(encoding="utf-8"))[0]["template"]
-NAMES = {
-    "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate",
-    "up": "ffn_up", "down": "ffn_down", "attn_norm": "attn_norm", "mlp_norm": "ffn_norm",
-}  # fmt: skip
-
-
-def random_params(config: DecoderConfig) -> dict:
-    from cifr_jax.models.hf_folder import parameter_shapes
-
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda shape: rng.normal(size=shape).astype(np.float32),
-        parameter_shapes(config),
-        is_leaf=lambda node: isinstance(node, tuple),
-    )
-
-
-def permute(matrix: np.ndarray, n_heads: int) -> np.ndarray:
-    """Row by row, as the format is described: member m of pair i goes to row 2 i + m."""
-    width = matrix.shape[0] // n_heads
-    out = np.empty_like(matrix)
-    for head in range(n_heads):
-        for i in range(width // 2):
-            for m in range(2):
-                source = head * width + m * (width // 2) + i
-                out[head * width + 2 * i + m] = matrix[source]
-    return out
-
-
-def stored_tensors(config: DecoderConfig, params: dict) -> dict[str, np.ndarray]:
-    tensors = {
-        "token_embd.weight": params["embed"],
-        "output_norm.weight": params["final_norm"],
-    }
-    heads = {"q": config.n_heads, "k": config.n_kv_heads}
-    for ours, theirs in NAMES.items():
-        for layer, value in enumerate(params["layers"][ours]):
-            value = permute(value.T, heads[ours]) if ours in heads else value.T
-            tensors[f"blk.{layer}.{theirs}.weight"] = np.ascontiguousarray(value)
-    if "head" in params:
-        tensors["output.weight"] = np.ascontiguousarray(params["head"].T)
-    return tensors
-
-
-METADATA = {
-    "llama.block_count": 2,
-    "llama.context_length": 64,
-    "llama.embedding_length": 32,
-    "llama.feed_forward_length": 64,
-    "llama.attention.head_count": 4,
-    "llama.attention.head_count_kv": 2,
-    "llama.rope.freq_base": 100.0,
-    "llama.rope.dimension_count": 8,
-    "llama.attention.layer_norm_rms_epsilon": 2.0**-17,
-    "llama.vocab_size": 321,
-    "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "smollm",
-    "tokenizer.ggml.bos_token_id": 1,
-    "tokenizer.ggml.eos_token_id": 2,
-    "tokenizer.ggml.padding_token_id": 0,
-    "tokenizer.chat_template": TEMPLATE,
-}
 
 
 def write_gguf(path: Path, tensors: dict, quantised: str | None = None, **changes) -> Path:
-    """A GGUF file; changes replace metadata (None removes; "__" stands for ".")."""
-    changes = {key.replace("__", "."): value for key, value in changes.items()}
-    writer = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))
+    """With the vocabulary and a template of the goldens."""
     tokenizer = json.loads((CHAT / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     tokens = [*sorted(tokenizer["vocab"], key=tokenizer["vocab"].get), "<tool>"]
     merges = [m if isinstance(m, str) else " ".join(m) for m in tokenizer["merges"]]
-    lists = {"tokens": tokens, "merges": merges, "token_type": [3] * 3 + [1] * 317 + [4]}
-    metadata = {f"tokenizer.ggml.{name}": value for name, value in lists.items()}
-    for key, value in (metadata | METADATA | changes).items():
-        if isinstance(value, list):
-            writer.add_array(key, value)
-        elif isinstance(value, str):
-            writer.add_string(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif value is not None:
-            writer.add_int32(key, value)
-    for name, value in tensors.items():
-        if quantised and value.ndim == 2:
-            kind = gguf.GGMLQuantizationType[quantised]
-            writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)
-        else:
-            writer.add_tensor(name, value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    vocabulary = testing_gguf.Vocabulary(tokens, merges, [3] * 3 + [1] * 317 + [4])
+    given = {"tokenizer__chat_template": TEMPLATE} | changes
+    return testing_gguf.write_gguf(path, CONFIG, tensors, vocabulary, quantised, **given)
 
 
 @pytest.fixture(scope="module")
 def params() -> dict:
-    return random_params(CONFIG)
+    return random_parameters(CONFIG, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +61,12 @@ def assert_trees_close(a, b, tolerance: float) -> None:
         np.testing.assert_allclose(x, y, atol=tolerance, rtol=0)
 
 
-def test_unpermute_undoes_the_permutation_row_by_row():
+def test_the_permutation_is_undone_row_by_row():
     matrix = np.arange(24 * 3).reshape(24, 3)
     for heads in (1, 2, 3):
         permuted = permute(matrix, heads)
         assert not np.array_equal(permuted, matrix)
-        np.testing.assert_array_equal(unpermute(permuted, heads), matrix)
+        np.testing.assert_array_equal(permuted[file_rows(24, heads)], matrix)
 
 
 def test_config_and_weights_come_out_as_they_went_in(tmp_path, params, tensors):
@@ -158,7 +79,7 @@ def test_config_and_weights_come_out_as_they_went_in(tmp_path, params, tensors):
 
 def test_an_output_matrix_means_untied(tmp_path):
     config = dataclasses.replace(CONFIG, tie_embeddings=False)
-    params = random_params(config)
+    params = random_parameters(config, np.random.default_rng(0))
     path = write_gguf(tmp_path / "m.gguf", stored_tensors(config, params))
     read_config, read, _ = load_gguf(path)
     assert read_config == config
@@ -195,7 +116,7 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"architecture": "qwen2"}, "architecture 'qwen2'"),
+        ({"architecture": "mamba"}, "architecture 'mamba'"),
         ({"llama__expert_count": 8}, "llama.expert_count = 8"),
         ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type = 'yarn'"),
         ({"llama__attention__sliding_window": 9}, "llama.attention.sliding_window = 9"),
@@ -204,12 +125,13 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
         ({"llama__block_count": None}, "llama.block_count is None"),
         ({"llama__block_count": -1}, "llama.block_count is -1"),
         ({"llama__block_count": 3}, "missing tensors: model.layers.2"),
-        ({"llama__block_count": 2**30}, "cannot hold 1073741824 layers"),
+        ({"llama__block_count": 9999}, "cannot hold 9999 layers"),
+        ({"llama__block_count": 2**30}, "num_hidden_layers is 1073741824"),
         ({"llama__attention__head_count_kv": 3}, "heads"),
         ({"llama__feed_forward_length": 65}, "has shape"),
         ({"llama__rope__freq_base": "x"}, "llama.rope.freq_base is 'x'"),
         ({"tokenizer__ggml__model": "llama"}, "tokenizer model 'llama'"),
-        ({"tokenizer__ggml__pre": "qwen2"}, "pre-tokenizer 'qwen2'"),
+        ({"tokenizer__ggml__pre": "bloom"}, "pre-tokenizer 'bloom'"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens is missing"),
         ({"tokenizer__ggml__merges": ["no such"]}, "broken tokenizer"),
         ({"tokenizer__ggml__token_type": [1]}, "broken tokenizer"),
@@ -228,13 +150,13 @@ def test_what_is_not_implemented_is_refused_by_name(tmp_path, tensors, changes, 
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("rope_freqs.weight", "rotary frequencies are rescaled"),
-        ("blk.0.attn_q.bias", "does not know: blk.0.attn_q.bias"),
+        ("rope_freqs.weight", "rescaled as in no known model"),
+        ("blk.0.attn_q.bias", "does not know: model.layers.0.self_attn.q_proj.bias"),
         ("blk.7.attn_q.weight", "does not know: model.layers.7.self_attn.q_proj"),
     ],
 )
 def test_unknown_tensors_are_refused(tmp_path, tensors, name, message):
-    more = tensors | {name: np.ones(4, np.float32)}
+    more = tensors | {name: np.full(4, 3, np.float32)}
     with pytest.raises(UserError, match=message):
         load_gguf(write_gguf(tmp_path / "m.gguf", more))
 
@@ -287,7 +209,7 @@ def test_smollm2_package_missing_or_changed(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"sha256 is .*, not b179c952.*" + line):
         find_smollm2()
     digest = hashlib.sha256(b"something else").hexdigest()
-    monkeypatch.setattr(gguf_file, "SMOLLM2_SHA256", digest)
+    monkeypatch.setattr(smollm2_package, "SHA256", digest)
     assert find_smollm2() == path
 
 

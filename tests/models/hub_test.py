@@ -1,143 +1,159 @@
-"""Models of the hub, on a cache that the test itself lays out as the hub's library does."""
+"""Models of the hub: a cache made here, errors of the client, nothing secret told."""
 
+import logging
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-from huggingface_hub import constants
 
 from cifr_jax import models
 from cifr_jax.errors import UserError
-from cifr_jax.models import hub
-from cifr_jax.models.hf_folder import save_hf_folder
-from cifr_jax.testing import tiny_model
+from cifr_jax.models import hub, loading
+from cifr_jax.testing import save_model, tiny_model
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TOKEN = "hf_secretsecretsecret"
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+COMMITS = {"main": "a" * 40, "v2": "b" * 40}
+TOKEN = "hf_SecretSecretSecret"
 
 
 @pytest.fixture
-def cached(tmp_path, monkeypatch):
-    """A cache with one model at one commit, named main and v1: links into blobs."""
-    cache = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+def cache(tmp_path, monkeypatch):
+    """A cache as the client lays it out, with two revisions of one model."""
+    repo = tmp_path / "hub" / "models--us--tiny"
+    (repo / "refs").mkdir(parents=True)
+    for seed, (revision, commit) in enumerate(COMMITS.items()):
+        (repo / "refs" / revision).write_text(commit)
+        save_model(repo / "snapshots" / commit, tiny_model(seed))
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    lm = tiny_model()
-    made = tmp_path / "made"
-    save_hf_folder(made, lm.config, lm.params, lm.tokenizer)
-    (made / "modeling_own.py").write_text("raise SystemExit('code was run')")
-    home = cache / "models--someone--small"
-    snapshot = home / "snapshots" / COMMIT
-    snapshot.mkdir(parents=True)
-    (home / "blobs").mkdir()
-    (home / "refs").mkdir()
-    entries = {}
-    for number, file in enumerate(sorted(made.iterdir())):
-        blob = home / "blobs" / f"{number:040x}"
-        file.rename(blob)
-        (snapshot / file.name).symlink_to(os.path.relpath(blob, snapshot))
-        entries[file.name] = blob
-    for ref in ("main", "v1"):
-        (home / "refs" / ref).write_text(COMMIT)
-    return home, lm
+    monkeypatch.chdir(tmp_path)  # no folder of that name
+    return repo
 
 
-def test_a_cached_model_loads_offline_under_its_commit(cached):
-    lm = models.load("someone/small")
-    assert lm.name == f"someone/small@{COMMIT}"
-    tokens_bt = np.array([[3, 4, 5]])
-    np.testing.assert_array_equal(lm.logits(tokens_bt), cached[1].logits(tokens_bt))
+@pytest.mark.parametrize("revision, seed", [("", 0), ("@main", 0), ("@v2", 1)])
+def test_a_cached_model_loads_offline_and_is_called_by_its_commit(cache, revision, seed):
+    lm = models.load(f"us/tiny{revision}")
+    assert lm.name == f"us/tiny@{list(COMMITS.values())[seed]}"
+    assert lm.fingerprint() == tiny_model(seed).fingerprint()
 
 
-@pytest.mark.parametrize("revision", ["main", "v1", COMMIT])
-def test_a_revision_is_pinned(cached, revision, caplog):
-    folder, name = hub.fetch(f"someone/small@{revision}")
-    assert folder == cached[0] / "snapshots" / COMMIT and name.endswith(COMMIT)
+def test_a_commit_pins(cache):
+    shutil.rmtree(cache / "refs")
+    lm = models.load("us/tiny@" + "b" * 40)
+    assert lm.fingerprint() == tiny_model(1).fingerprint()
+    with pytest.raises(UserError, match="not in the cache"):
+        models.load("us/tiny")
 
 
-def test_a_name_that_moves_is_told(cached, caplog):
-    with caplog.at_level("INFO", logger="absl"):
-        hub.fetch("someone/small")
-        assert COMMIT in caplog.text
-        caplog.clear()
-        hub.fetch(f"someone/small@{COMMIT}")
-        assert not caplog.text
+@pytest.mark.parametrize("name", ["us/other", "us/tiny@v3", "us/tiny@" + "c" * 40])
+def test_what_is_not_cached_is_said_in_one_line(cache, name):
+    with pytest.raises(UserError, match=f"^{name}: not in the cache, and the hub"):
+        models.load(name)
 
 
-@pytest.mark.parametrize("asked", ["someone/other", "someone/small@v2"])
-def test_what_is_not_cached_is_told_offline(cached, asked, caplog):
-    with pytest.raises(UserError, match="the hub did not give it") as caught:
-        models.load(asked)
-    assert TOKEN not in str(caught.value) and TOKEN not in caplog.text
+def test_a_folder_wins_over_the_hub(cache, tmp_path):
+    save_model(tmp_path / "us" / "tiny", tiny_model(5))
+    assert models.load("us/tiny").name == "tiny"
 
 
-def test_a_folder_wins_over_the_hub(cached, tmp_path, monkeypatch):
-    lm = cached[1]
-    save_hf_folder(tmp_path / "someone" / "small", lm.config, lm.params, lm.tokenizer)
-    monkeypatch.chdir(tmp_path)
-    assert models.load("someone/small").name == "small"
+def test_pickles_are_refused_with_the_command_that_converts(cache):
+    folder = cache / "snapshots" / COMMITS["main"]
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pickled ones .*from_pretrained\('us/tiny'\)"):
+        models.load("us/tiny")
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["../cache/x", "a/b/c", "someone/small@../../refs/main", "someone/small@", "someone/..",
-     "/etc/passwd", "some one/small", "someone/small\n", "small"],
-)  # fmt: skip
-def test_what_is_no_name_never_reaches_the_hub(cached, text, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
-    assert not hub.is_hub_id(text)
-    with pytest.raises(UserError):
-        models.load(text)
-
-
-def test_only_weights_and_words_are_asked_for(cached, monkeypatch):
+def test_only_weights_json_and_templates_are_asked_for(monkeypatch, tmp_path):
+    """What the client would take of a repository, by its own filter."""
     asked = {}
 
-    def download(name, **options):
-        asked.update(options, name=name)
-        return str(cached[0] / "snapshots" / COMMIT)
+    def stub(repo, **wanted):
+        asked[repo] = wanted
+        return str(tmp_path / ("d" * 40))
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    hub.fetch("someone/small@v1")
-    assert (asked["name"], asked["revision"]) == ("someone/small", "v1")
-    assert not any(p.endswith((".py", ".bin", ".pt")) for p in asked["allow_patterns"])
-    assert {"*.py", "*.bin", "*.pt", "*.pkl"} <= set(asked["ignore_patterns"])
-    assert "token" not in asked
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", stub)
+    (tmp_path / ("d" * 40)).mkdir()
+    (tmp_path / ("d" * 40) / "model.safetensors").touch()
+    files = ["model.safetensors", "model.safetensors.index.json", "config.json", "x.bin",
+             "tokenizer.json", "chat_template.jinja", "modeling_x.py", "x.pt", "x.gguf",
+             "original/model.safetensors", "onnx/config.json", "x.h5", "x.msgpack",
+             "README.md", "x.pickle"]  # fmt: skip
+    taken = {}
+    for weights in (True, False):
+        assert hub.fetch("us/tiny@v2", weights)[1] == "us/tiny@" + "d" * 40
+        wanted = asked.pop("us/tiny")
+        assert wanted.pop("revision") == "v2"
+        found = huggingface_hub.utils.filter_repo_objects(files, **wanted)
+        taken[weights] = set(found)
+    plain = {"model.safetensors.index.json", "config.json", "tokenizer.json",
+             "chat_template.jinja"}  # fmt: skip
+    assert taken == {True: plain | {"model.safetensors"}, False: plain}
+
+
+def test_errors_of_the_client_are_told_without_what_they_say(monkeypatch, caplog):
+    errors = huggingface_hub.errors
+    kinds = {
+        errors.GatedRepoError: "is gated; ask for access",
+        errors.RepositoryNotFoundError: "no such repository on the hub",
+        errors.RevisionNotFoundError: "no revision v2 in us/tiny",
+        errors.LocalEntryNotFoundError: "not in the cache",
+        errors.HfHubHTTPError: r"did not give it \(HfHubHTTPError\)",
+        ConnectionError: r"did not give it \(ConnectionError\)",
+        ValueError: r"did not give it \(ValueError\)",
+    }
+    for kind, what in kinds.items():
+        error = kind.__new__(kind)
+        error.args = (f"https://us:{TOKEN}@hub/\nand more",)
+
+        def fail(*args, error=error, **kwargs):
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        with caplog.at_level(logging.DEBUG), pytest.raises(UserError, match=what) as caught:
+            hub.fetch("us/tiny@v2")
+        assert TOKEN not in str(caught.value) + caplog.text
+        assert caught.value.__suppress_context__  # nor in a traceback
+
+
+def test_without_the_client_the_install_line_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"pip install .*\[hub\]"):
+        hub.fetch("us/tiny")
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("GatedRepoError", "is gated"),
-        ("RevisionNotFoundError", "has no revision"),
-        ("RepositoryNotFoundError", "no model on the hub"),
-        ("HfHubHTTPError", "did not give it"),
-    ],
-)
-def test_refusals_of_the_hub_are_told_without_its_headers(
-    cached, monkeypatch, fault, words
-):
-    from huggingface_hub import errors
-
-    kind = getattr(errors, fault)
-
-    def download(name, **options):
-        raise kind.__new__(kind, f"401: authorization: Bearer {TOKEN}")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(UserError, match=words) as caught:
-        hub.fetch("someone/small@v9")
-    assert TOKEN not in str(caught.value)
+    "name",
+    ["tinny", "/no/such", "../up/here", "a/b/c", "us/..", "us/tiny@", "us/tiny@../..",
+     "us/ti ny", "us/tiny\n", "", "a/", "https://hub/us/tiny"],
+)  # fmt: skip
+def test_what_is_no_name_of_the_hub(name):
+    assert not hub.is_name(name)
+    with pytest.raises(UserError):
+        loading.find(name or "nothing")
 
 
-def test_a_checkpoint_of_pickles_is_refused_by_its_folder(cached):
-    snapshot = cached[0] / "snapshots" / COMMIT
-    (snapshot / "model.safetensors").unlink()
-    (snapshot / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(UserError, match="pickle|safetensors"):
-        models.load("someone/small")
+@pytest.mark.parametrize("name", ["us/tiny", "us/ti.ny-2_b", "a/b@v1.0", "a/b@refs/pr/3"])
+def test_names_of_the_hub(name):
+    assert hub.is_name(name)
 
 
-def test_the_same_weights_are_the_same_base_wherever_they_came_from(cached):
-    assert models.load("someone/small").fingerprint() == cached[1].fingerprint()
+def test_the_command_line_reads_the_cache(cache, tmp_path):
+    root = Path(__file__).parents[2]
+    environment = os.environ | {
+        "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "HF_TOKEN": TOKEN,
+        "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "cifr_jax.main", "--workdir=w",
+               f"--config={root}/configs/finetune.py:runlocal", "--config.dry_run=True",
+               "--config.base_model=us/tiny@v2"]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"base: us/tiny@{COMMITS['v2']}, " in done.stdout
+    assert TOKEN not in done.stdout + done.stderr

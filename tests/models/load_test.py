@@ -33,7 +33,7 @@ def test_tiny_is_the_packaged_folder(monkeypatch, tmp_path):
     [
         ("tinny", r"^tinny: no such model; did you mean tiny\?"),
         ("smollm", r"^smollm: no such model; did you mean smollm2\?"),
-        ("/no/such/folder", r"^/no/such/folder: no such model; give tiny, smollm2, a "),
+        ("/no/such/folder", r"^/no/such/folder: no such model; give tiny or smollm2, "),
         ("none.gguf", r"^none.gguf: no such file"),
         (str(GOLDEN / "model.safetensors"), r"a model is a folder or a .gguf file"),
     ],

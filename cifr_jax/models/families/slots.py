@@ -6,7 +6,7 @@ several of our arrays (Phi-3's queries, keys and values) has them one after the 
 its rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +43,9 @@ class Piece(NamedTuple):
 
     def of(self, tree: Mapping[str, Any]) -> np.ndarray:
         """What the piece is of that array, as NumPy sees it."""
-        whole = np.asarray(self.array(tree))
-        return whole if self.layer is None else whole[self.layer]
+        whole = self.array(tree)
+        # The layer first: the others may lie on devices.
+        return np.asarray(whole if self.layer is None else whole[self.layer])
 
 
 class Slot(NamedTuple):
@@ -60,7 +61,10 @@ class Slot(NamedTuple):
 
     def read(self, tree: Mapping[str, Any]) -> np.ndarray:
         """The tensor as the file holds it, out of a parameter tree."""
-        parts = [piece.of(tree) for piece in self.pieces]
+        return self.join([piece.of(tree) for piece in self.pieces])
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The tensor as the file holds it, out of what its pieces are."""
         parts = [
             part.T if piece.transposed else part
             for piece, part in zip(self.pieces, parts, strict=True)
