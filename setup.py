@@ -36,6 +36,7 @@ HUB = [
     "datasets>=5.0",  # oldest tested
     "huggingface_hub>=2.4",  # oldest tested
 ]
+QLORA = ["qwix>=0.1.8"]  # oldest tested
 TB = ["tensorboardX>=2.6"]  # oldest tested
 SERVICE = [
     "fastapi>=0.135",  # oldest tested
@@ -46,12 +47,14 @@ EXTRAS = {
     "cuda": ["jax[cuda12]"],  # 12, as most drivers in use are too old for 13
     "gguf": GGUF,  # .gguf files, among them that of smollm2
     "hub": HUB,  # models and published data sets by name
+    "qlora": QLORA,  # bases in int8 and nf4
     "tb": TB,  # rounds of a training run as TensorBoard scalars
     "service": SERVICE,  # the audit behind a local HTTP port
     "wandb": ["wandb>=0.20"],  # the same for Weights & Biases; tested on a stand-in
     "test": [
         *GGUF,
         *HUB,
+        *QLORA,
         *TB,
         *SERVICE,
         "httpx2>=2.16",  # what starlette's test client asks for

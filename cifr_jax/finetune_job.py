@@ -117,7 +117,7 @@ def plan_of(config: ConfigDict) -> str:
     return plan.describe(
         source.name,
         base,
-        config.dtype,
+        (config.dtype, config.quantise),
         start,
         train_config(config, len(rows.tokens_rt)),
         rows,
@@ -148,7 +148,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         examples = upload(config.job, config.seed)
         training, held_out = split(examples, config.job.held_out, config.seed)
         mesh = _mesh(config)
-        lm = models.load(config.base_model, config.dtype, mesh)
+        lm = models.load(config.base_model, config.dtype, mesh, config.quantise)
         fingerprint = lm.fingerprint()
         how = (lm.tokenizer, config.job.row_length, config.job.on_long)
         rows, made_of = pack_chats(training, *how)
@@ -164,7 +164,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         )
         start, start_key = _start(config, lm)
         job = fleet.Job("upload", start, rows, settings, held, made_of)
-        read = leaves(config, ("job", "lora", "train", "dtype", "seed"))
+        read = leaves(config, ("job", "lora", "train", "dtype", "quantise", "seed"))
         inputs = [fingerprint, _digest(rows, held), *start_key]
         key = Workdir.key("finetune", read, inputs, CODE_VERSION)
         checkpoint = Path(workdir) / "unfinished" / f"finetune-{key[:16]}"

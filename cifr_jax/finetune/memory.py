@@ -18,6 +18,7 @@ from cifr_jax.finetune.loss import LOGITS_AT_ONCE
 from cifr_jax.finetune.optimiser import Program
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.quantised import n_bytes
 
 _SHARE = 0.85  # of a device's memory that is planned with: the rest is the allocator's
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -39,10 +40,6 @@ class Estimate(NamedTuple):
     def total(self, slots: int, at_once: int) -> int:
         """Bytes of a fleet of `slots`, of which `at_once` are computed side by side."""
         return self.base + slots * self.state + at_once * self.activations
-
-
-def _bytes(tree: Any) -> int:
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def estimate(
@@ -79,10 +76,10 @@ def estimate(
     kept = base.n_layers * d + block if program.remat else base.n_layers * block
     logits = 3 * min(b * program.max_targets * base.vocab_size, LOGITS_AT_ONCE)
     # The gradient of the factors is there beside them; a tenth for what comes and goes.
-    gradient = _bytes(adapter)
+    gradient = n_bytes(adapter)
     return Estimate(
-        _bytes(params),
-        (4 if evaluated else 3) * _bytes(adapter) + rows[0] * t * 16,
+        n_bytes(params),
+        (4 if evaluated else 3) * n_bytes(adapter) + rows[0] * t * 16,
         int(1.1 * (b * t * kept * width + logits * 4 + gradient)),
     )
 

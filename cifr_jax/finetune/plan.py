@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from cifr_jax.data.packing import Packed
+from cifr_jax.errors import UserError
 from cifr_jax.finetune.loss import most_targets
 from cifr_jax.finetune.memory import Estimate, estimate
 from cifr_jax.finetune.optimiser import TrainConfig, program_of
+from cifr_jax.models import quantised
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.shapes import parameter_shapes
@@ -20,7 +22,7 @@ from cifr_jax.models.sharding import AXES, parameter_shardings
 
 def needs_of_device(
     base: DecoderConfig,
-    dtype: str,
+    stored: tuple[str, str],
     adapter: Adapter,
     settings: TrainConfig,
     rows: Packed,
@@ -32,7 +34,7 @@ def needs_of_device(
 
     Args:
       base: shape of the model.
-      dtype: of its parameters.
+      stored: dtype of its parameters, and how its blocks are quantised (empty: not).
       adapter: of the job, or its shapes.
       settings: of the run.
       rows: packed.
@@ -42,16 +44,23 @@ def needs_of_device(
     Raises:
       UserError: batches that do not divide over the mesh.
     """
+    dtype, kind = stored
+    if kind and mesh.size > 1:
+        what, mend = "a quantised base lies on one device", "give no mesh, or no kind"
+        raise UserError("config.quantise", what, mend)
     shapes = _as_arrays(parameter_shapes(base), dtype)
     program = program_of([settings], most_targets(rows), mesh)
-    whole = estimate(base, shapes, program, adapter, rows.tokens_rt.shape, evaluated)
     layouts = jax.tree.leaves(parameter_shardings(base, mesh))
-    parts = (
+    part = sum(
         math.prod(layout.shard_shape(x.shape)) * x.dtype.itemsize
         for x, layout in zip(jax.tree.leaves(shapes), layouts, strict=True)
     )
+    if kind:
+        shapes = jax.eval_shape(lambda params: quantised.quantise(params, kind), shapes)
+        part = quantised.n_bytes(shapes)
+    whole = estimate(base, shapes, program, adapter, rows.tokens_rt.shape, evaluated)
     split = mesh.shape["data"] * mesh.shape["fsdp"]
-    return Estimate(sum(parts), whole.state, whole.activations // split)
+    return Estimate(part, whole.state, whole.activations // split)
 
 
 def _as_arrays(shapes: Mapping[str, Any], dtype: str) -> dict[str, Any]:
@@ -66,7 +75,7 @@ def _as_arrays(shapes: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 def describe(
     name: str,
     base: DecoderConfig,
-    dtype: str,
+    stored: tuple[str, str],
     adapter: Adapter,
     settings: TrainConfig,
     rows: Packed,
@@ -85,7 +94,7 @@ def describe(
       UserError: as `needs_of_device`.
     """
     one = mesh or jax.make_mesh((1, 1, 1), AXES, devices=jax.devices()[:1])
-    needs = needs_of_device(base, dtype, adapter, settings, rows, evaluated, one)
+    needs = needs_of_device(base, stored, adapter, settings, rows, evaluated, one)
     sizes = ", ".join(f"{axis} {size}" for axis, size in one.shape.items())
     figures = {
         "its part of the base": needs.base,
@@ -94,8 +103,9 @@ def describe(
         "together": needs.total(1, 1),
     }
     n_rows, length = rows.tokens_rt.shape
+    kept = stored[0] + (f", blocks in {stored[1]}" if stored[1] else "")
     lines = [
-        f"base: {name}, {base.n_parameters():,} parameters in {dtype}",
+        f"base: {name}, {base.n_parameters():,} parameters in {kept}",
         f"mesh: {sizes} ({one.size} of {jax.device_count()} devices)",
         "bytes on each device:",
         *(f"  {what}: {n:,} ({n / 2**30:.3g} GiB)" for what, n in figures.items()),

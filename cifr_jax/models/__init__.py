@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def load(
-    name_or_path: str, dtype: str = "float32", mesh: "Mesh | None" = None
+    name_or_path: str,
+    dtype: str = "float32",
+    mesh: "Mesh | None" = None,
+    quantise: str = "",
 ) -> LanguageModel:
     """Load a base model.
 
@@ -21,11 +24,12 @@ def load(
       dtype: of the parameters.
       mesh: devices that the parameters are split over (`models.sharding`), each process
         reading its own part; None: the default device.
+      quantise: "int8" or "nf4" (extra `qlora`): matrices of blocks in few bits.
 
     Raises:
       UserError: a missing, broken or unsupported model.
     """
-    return LanguageModel(*loading.load(name_or_path, dtype, mesh))
+    return LanguageModel(*loading.load(name_or_path, dtype, mesh, quantise))
 
 
 __all__ = ["LanguageModel", "export_merged", "load"]

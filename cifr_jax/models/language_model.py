@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cifr_jax.models import decoder, sampler, scoring
+from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.tokenizer import ChatTokenizer, MessageLike
@@ -42,6 +43,8 @@ class LanguageModel:
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         seed: int = 0,
+        top_p: float = 1.0,
+        rows: tuple[AdapterRows, Sequence[int]] | None = None,
     ) -> list[str]:
         """The assistant's answers; greedy at temperature 0.
 
@@ -51,6 +54,8 @@ class LanguageModel:
           max_new_tokens: longest answer, in tokens.
           temperature: of sampling.
           seed: of sampling.
+          top_p: sampled are the likeliest tokens, up to this much probability.
+          rows: instead of `adapter`, adapters and the number of each chat's; -1: the base.
         """
         prompts = [self.tokenizer.encode_chat(c, add_generation_prompt=True) for c in chats]
         answers = sampler.generate(
@@ -62,6 +67,8 @@ class LanguageModel:
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
+            top_p=top_p,
+            rows=rows,
         )
         return [self.tokenizer.decode(answer) for answer in answers]
 
@@ -71,10 +78,11 @@ class LanguageModel:
         continuations: Sequence[Sequence[int]],
         adapter: Adapter | None = None,
         first_ids: Sequence[int] = (),
+        rows: tuple[AdapterRows, Sequence[int]] | None = None,
     ) -> scoring.Scores:
         """Log-probability and greedy agreement of continuations; see `models.scoring`."""
         return scoring.score(
-            self.config, self.params, prompts, continuations, adapter, first_ids
+            self.config, self.params, prompts, continuations, adapter, first_ids, rows=rows
         )
 
     def fingerprint(self) -> str:
@@ -88,8 +96,8 @@ class LanguageModel:
         return digest.hexdigest()
 
     def n_parameters(self) -> int:
-        """Number of scalars in the base."""
-        return sum(int(np.prod(x.shape)) for x in _leaves(self.params))
+        """Number of scalars in the base, however many bits each has."""
+        return self.config.n_parameters()
 
 
 def _whole(leaf: Any) -> np.ndarray:
@@ -103,5 +111,5 @@ def _leaves(tree):
     if isinstance(tree, dict):
         for name in sorted(tree):
             yield from _leaves(tree[name])
-    else:
-        yield tree
+    else:  # of a quantised matrix its codes and scales
+        yield from jax.tree.leaves(tree)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from cifr_jax.errors import UserError
-from cifr_jax.models import gguf_file, hf_folder, hub
+from cifr_jax.models import gguf_file, hf_folder, hub, quantised
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
 from cifr_jax.models.smollm2 import find_smollm2
@@ -68,7 +68,10 @@ def find(name_or_path: str | Path, weights: bool = True) -> Source:
 
 
 def load(
-    name_or_path: str | Path, dtype: str = "float32", mesh: Mesh | None = None
+    name_or_path: str | Path,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    quantise: str = "",
 ) -> tuple[DecoderConfig, Params, ChatTokenizer, str]:
     """Loads a model.
 
@@ -78,15 +81,22 @@ def load(
         folders of that name ("./tiny" is the folder), folders over the hub.
       dtype: of the parameters: float32, bfloat16 or float16.
       mesh: where they go, as `sharding.parameter_shardings` says; None: the default device.
+      quantise: int8 or nf4, of the matrices of blocks; empty: as they are.
 
     Returns:
-      `(config, params, tokenizer, name)`; params are JAX arrays.
+      `(config, params, tokenizer, name)`; params are JAX arrays, and quantised matrices.
 
     Raises:
       UserError: an unknown name or dtype, or a model that cannot be loaded.
     """
     if dtype not in DTYPES:
         raise UserError("dtype", f"{dtype!r} is not supported", f"use {', '.join(DTYPES)}")
+    if mesh is not None and quantise:
+        what, mend = "a quantised base lies on one device", "give no mesh, or no kind"
+        raise UserError("quantise", what, mend)
     path, name = find(name_or_path)
     read = gguf_file.load_gguf if path.suffix == ".gguf" else hf_folder.load_hf_folder
-    return *read(path, dtype, mesh), name
+    config, params, tokenizer = read(path, dtype, mesh)
+    if quantise:
+        params = quantised.quantise(params, quantise)
+    return config, params, tokenizer, name

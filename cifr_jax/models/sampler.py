@@ -1,9 +1,10 @@
 """Batched generation with a key/value cache.
 
 Prompts are padded on the left to a bucket, so that all rows write the same cache slot at
-every step; one compile for each (bucket, batch size, answer length).
+every step; what all prompts of a batch begin with is computed once (`prefix`). One compile
+for each (length of that, bucket, batch size, answer length).
 
-Legend: b rows, t prompt tokens, s cache slots, v vocabulary.
+Legend: b rows, t prompt tokens, p of them shared, s cache slots, v vocabulary.
 """
 
 import functools
@@ -13,39 +14,63 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cifr_jax.models import decoder
+from cifr_jax.models import decoder, prefix
+from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
-from cifr_jax.models.decoder import Adapter, Cache
+from cifr_jax.models.decoder import Adapter
 
 
-def _pick(key_b, step, logits_bv, temperature):
-    greedy_b = logits_bv.argmax(-1)
-    scaled = logits_bv / jnp.maximum(temperature, 1e-6)
-    key_b = jax.vmap(jax.random.fold_in, (0, None))(key_b, step)
-    sampled_b = jax.vmap(jax.random.categorical)(key_b, scaled)
-    return jnp.where(temperature > 0, sampled_b, greedy_b)
+def nucleus(logits_bv, top_p):
+    """Logits without those of the least likely tokens, whose probabilities sum to at most
+    1 - top_p (Holtzman et al. 2020, arXiv 1904.09751); the likeliest always stays."""
+    sorted_bv = jnp.sort(logits_bv, -1, descending=True)
+    p_bv = jax.nn.softmax(sorted_bv, -1)
+    before_bv = jnp.cumsum(p_bv, -1) - p_bv
+    kept_b = jnp.maximum((before_bv < top_p).sum(-1, keepdims=True), 1)
+    least_b = jnp.take_along_axis(sorted_bv, kept_b - 1, -1)
+    return jnp.where(logits_bv >= least_b, logits_bv, -jnp.inf)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 7))
+def _pick(key_b, step, logits_bv, temperature, top_p):
+    """The next token `[b]`; of greedy decoding the random part is not computed."""
+
+    def draw(logits_bv):
+        scaled_bv = logits_bv.astype(jnp.float32) / temperature
+        scaled_bv = jax.lax.cond(
+            top_p < 1, lambda x: nucleus(x, top_p), lambda x: x, scaled_bv
+        )
+        step_key_b = jax.vmap(jax.random.fold_in, (0, None))(key_b, step)
+        return jax.vmap(jax.random.categorical)(step_key_b, scaled_bv)
+
+    return jax.lax.cond(temperature > 0, draw, lambda x: x.argmax(-1), logits_bv)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 8))
 def _generate(
-    config: DecoderConfig, params, adapter, tokens_bt, mask_bt, stop_v, options, n_new: int
+    config: DecoderConfig,
+    params,
+    adapter,
+    shared,
+    tokens_bt,
+    mask_bt,
+    stop_v,
+    options,
+    n_new: int,
 ):
-    temperature, key_b = options
+    temperature, top_p, key_b = options
     b, t = tokens_bt.shape
-    slots = t + n_new
-    shape = (config.n_layers, b, slots, config.n_kv_heads, config.d_head)
-    dtype = params["embed"].dtype
-    cache = Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    p = 0 if shared is None else shared.k_lbskh.shape[2]
+    slots = p + t + n_new
+    cache = prefix.extended(config, params, shared, b, slots)
     # Slots past the prompt are visible from the step at which they are written.
-    visible_bs = jnp.pad(mask_bt, ((0, 0), (0, n_new)), constant_values=True)
-    positions_bt, attend_btt = decoder.causal_inputs(mask_bt)
-    attend = jnp.pad(attend_btt, ((0, 0), (0, 0), (0, n_new)))
+    visible_bs = jnp.pad(mask_bt, ((0, 0), (p, n_new)), constant_values=True)
+    positions_bt, attend_bts = prefix.inputs(mask_bt, shared, slots)
     x_btd = decoder.embed(params, tokens_bt, adapter)
     x_btd, cache, _ = decoder.backbone(
-        config, params, x_btd, positions_bt, attend, adapter, cache, 0
+        config, params, x_btd, positions_bt, attend_bts, adapter, cache, p
     )
     logits_bv = decoder.unembed(config, params, x_btd[:, -1:], adapter)[:, 0]
-    length_b = mask_bt.sum(1)
+    length_b = p + mask_bt.sum(1)
 
     def cond(carry):
         step, _, _, ended_b, _ = carry
@@ -53,25 +78,25 @@ def _generate(
 
     def body(carry):
         step, cache, logits_bv, ended_b, out_bs = carry
-        token_b = _pick(key_b, step, logits_bv, temperature)
+        token_b = _pick(key_b, step, logits_bv, temperature, top_p)
         out_bs = out_bs.at[:, step].set(jnp.where(ended_b, -1, token_b))
         ended_b = ended_b | stop_v[token_b]
-        attend = visible_bs & (jnp.arange(slots) <= t + step)
+        attend_bs = visible_bs & (jnp.arange(slots) <= p + t + step)
         x_btd, cache, _ = decoder.backbone(
             config,
             params,
             decoder.embed(params, token_b[:, None], adapter),
             (length_b + step)[:, None],
-            attend[:, None],
+            attend_bs[:, None],
             adapter,
             cache,
-            t + step,
+            p + t + step,
         )
         logits_bv = decoder.unembed(config, params, x_btd, adapter)[:, 0]
         return step + 1, cache, logits_bv, ended_b, out_bs
 
     # Rows that only fill up the batch have ended before they begin.
-    start = (0, cache, logits_bv, length_b == 0, jnp.full((b, n_new), -1))
+    start = (0, cache, logits_bv, ~mask_bt.any(1), jnp.full((b, n_new), -1))
     return jax.lax.while_loop(cond, body, start)[-1]
 
 
@@ -86,6 +111,9 @@ def generate(
     seed: int = 0,
     batch_size: int = 32,
     multiple: int = 16,
+    *,
+    top_p: float = 1.0,
+    rows: tuple[AdapterRows, Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """Continue prompts until a stop token, which is not part of the answer.
 
@@ -100,10 +128,17 @@ def generate(
       seed: of sampling, which also depends on a prompt's place in `prompts`.
       batch_size: rows generated together.
       multiple: prompts are padded to multiples of this.
+      top_p: sampled are the likeliest tokens, up to this much probability.
+      rows: instead of `adapter`, adapters and the number of each prompt's; -1: the base.
 
     Raises:
-      ValueError: for an empty prompt.
+      ValueError: for an empty prompt, a temperature below 0, top_p outside (0, 1], both
+        `adapter` and `rows`, or numbers for another number of prompts.
     """
+    if temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError(f"temperature {temperature}, top_p {top_p}")
+    if rows is not None and (adapter is not None or len(rows[1]) != len(prompts)):
+        raise ValueError("rows are no adapter of each prompt, or stand beside an adapter")
     if any(len(p) == 0 for p in prompts):
         raise ValueError("an empty prompt cannot be continued")
     stop_v = np.zeros(config.vocab_size, bool)
@@ -112,19 +147,25 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     for start in range(0, len(order), batch_size):
         index = order[start : start + batch_size]
-        length = -(-len(prompts[index[0]]) // multiple) * multiple
+        if rows is not None:
+            number_b = [rows[1][i] for i in index] + [-1] * (batch_size - len(index))
+            adapter = rows[0].of(number_b)
+        p = prefix.shared_length(config, [prompts[i] for i in index], adapter, multiple)
+        shared = prefix.of(config, params, adapter, prompts[index[0]][:p])
+        length = -(-(len(prompts[index[0]]) - p) // multiple) * multiple
         tokens_bt = np.zeros((batch_size, length), np.int32)
         mask_bt = np.zeros((batch_size, length), bool)
         for row, i in enumerate(index):
-            n = len(prompts[i])
-            tokens_bt[row, -n:], mask_bt[row, -n:] = prompts[i], True
+            n = len(prompts[i]) - p
+            tokens_bt[row, -n:], mask_bt[row, -n:] = prompts[i][p:], True
         # A key for each prompt: what is drawn does not depend on the batch it is in.
-        number_b = np.pad(np.array(index, np.uint32), (0, batch_size - len(index)))
-        key_b = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), number_b)
-        options = (jnp.float32(temperature), key_b)
+        numbers = np.pad(np.array(index, np.uint32), (0, batch_size - len(index)))
+        key_b = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
+        options = (jnp.float32(temperature), jnp.float32(top_p), key_b)
         out = _generate(
-            config, params, adapter, tokens_bt, mask_bt, stop_v, options, max_new_tokens
-        )
+            config, params, adapter, shared, tokens_bt, mask_bt, stop_v, options,
+            max_new_tokens,
+        )  # fmt: skip
         for row, i in enumerate(index):
             for token in np.asarray(out)[row].tolist():
                 if token < 0 or stop_v[token]:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cifr_jax.models import decoder
+from cifr_jax.models import decoder, prefix
+from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
 
@@ -42,10 +43,28 @@ class Scores(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score_batch(
-    config: DecoderConfig, c: int, params, adapter, tokens_bt, start_b, stop_b, ids_k
+    config: DecoderConfig,
+    c: int,
+    params,
+    adapter,
+    shared,
+    tokens_bt,
+    start_b,
+    stop_b,
+    ids_k,
 ):
-    mask_bt = jnp.arange(tokens_bt.shape[1]) < stop_b[:, None]
-    x_btd, _ = decoder.hidden(config, params, tokens_bt, mask_bt, adapter)
+    b, t = tokens_bt.shape
+    mask_bt = jnp.arange(t) < stop_b[:, None]
+    if shared is None:
+        x_btd, _ = decoder.hidden(config, params, tokens_bt, mask_bt, adapter)
+    else:
+        p = shared.k_lbskh.shape[2]
+        cache = prefix.extended(config, params, shared, b, p + t)
+        positions_bt, attend_bts = prefix.inputs(mask_bt, shared, p + t)
+        x_btd = decoder.embed(params, tokens_bt, adapter)
+        x_btd, _, _ = decoder.backbone(
+            config, params, x_btd, positions_bt, attend_bts, adapter, cache, p
+        )
     # The token at `place` is predicted from the one before it.
     place_bc = start_b[:, None] + jnp.arange(c)
     scored_bc = place_bc < stop_b[:, None]
@@ -70,6 +89,8 @@ def score(
     first_ids: Sequence[int] = (),
     batch_size: int = 128,
     multiple: int = 16,
+    *,
+    rows: tuple[AdapterRows, Sequence[int]] | None = None,
 ) -> Scores:
     """Score continuations of prompts.
 
@@ -81,11 +102,16 @@ def score(
       adapter: LoRA factors, or None for the base.
       first_ids: tokens whose log-probability right after the prompt is wanted.
       batch_size: texts in a batch.
-      multiple: padded lengths are multiples of this.
+      multiple: padded lengths are multiples of this, and so is what the prompts of a batch
+        share, which is computed once.
+      rows: instead of `adapter`, adapters and the number of each text's; -1: the base.
 
     Raises:
-      ValueError: for an empty prompt or continuation.
+      ValueError: for an empty prompt or continuation, both `adapter` and `rows`, or numbers
+        for another number of texts.
     """
+    if rows is not None and (adapter is not None or len(rows[1]) != len(prompts)):
+        raise ValueError("rows are no adapter of each text, or stand beside an adapter")
     n = len(prompts)
     out = Scores(
         np.zeros(n),
@@ -106,18 +132,24 @@ def score(
         of_length = np.flatnonzero(padded == length)
         for at in range(0, len(of_length), batch_size):
             index = of_length[at : at + batch_size]
-            tokens_bt = np.zeros((batch_size, length), np.int32)
-            for row, i in enumerate(index):
-                tokens_bt[row, : stop[i]] = [*prompts[i], *continuations[i]]
             fill = (0, batch_size - len(index))
+            if rows is not None:
+                number_b = [rows[1][i] for i in index] + [-1] * fill[1]
+                adapter = rows[0].of(number_b)
+            asked = [prompts[i] for i in index]
+            p = prefix.shared_length(config, asked, adapter, multiple)
+            tokens_bt = np.zeros((batch_size, length - p), np.int32)
+            for row, i in enumerate(index):
+                tokens_bt[row, : stop[i] - p] = [*prompts[i][p:], *continuations[i]]
             result = _score_batch(
                 config,
-                min(longest, int(length)),
+                min(longest, int(length) - p),
                 params,
                 adapter,
+                prefix.of(config, params, adapter, asked[0][:p]),
                 tokens_bt,
-                np.pad(start[index], fill, constant_values=1),
-                np.pad(stop[index], fill, constant_values=2),
+                np.pad(start[index] - p, fill, constant_values=1),
+                np.pad(stop[index] - p, fill, constant_values=2),
                 np.array(first_ids, np.int32),
             )
             log_prob, greedy, entropy, first = (np.asarray(r)[: len(index)] for r in result)

@@ -30,6 +30,11 @@ _SPECS: dict[str, tuple[str | None, ...]] = {
     "head": ("fsdp", "tensor"),  # [d, v]
     **dict.fromkeys(("q", "k", "v", "gate", "up"), _IN),
     **dict.fromkeys(("o", "down"), _OUT),
+    # [l, d] and [d]: small, but on each device all of them would outweigh a matrix's part.
+    **dict.fromkeys(
+        ("attn_norm", "mlp_norm", "attn_post_norm", "mlp_post_norm"), (None, "fsdp")
+    ),
+    "final_norm": ("fsdp",),
     # Beside the columns that they are added to: [l, o] or [l, f].
     **dict.fromkeys(
         ("q_bias", "k_bias", "v_bias", "gate_bias", "up_bias"), (None, "tensor")

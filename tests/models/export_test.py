@@ -1,4 +1,4 @@
-"""Merged folders: every family's gives the logits of base and adapter, whole or not at all."""
+"""Merged folders: each family gives the logits of base and adapter, whole or not at all."""
 
 import dataclasses
 import json

@@ -1,5 +1,7 @@
 """The cached, batched sampler writes what a plain argmax loop writes, row for row."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +9,15 @@ import pytest
 from flax import nnx
 
 from cifr_jax.finetune import lora
-from cifr_jax.models import decoder, sampler
+from cifr_jax.models import decoder, prefix, sampler
+from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
+from cifr_jax.models.rope import LongRope
 
 CONFIG = DecoderConfig(
     vocab_size=20, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1, d_head=8, d_ff=24
 )
-LONGEST, NEW = 11, 10
+LONGEST, NEW = 12, 10
 forward = jax.jit(decoder.forward, static_argnums=0)
 
 
@@ -128,3 +132,126 @@ def test_nothing_to_continue(params):
     assert write(params, []) == []
     with pytest.raises(ValueError, match="an empty prompt"):
         write(params, [[1], []])
+
+
+SHARED = [7, 3, 3, 19, 0, 5, 11, 2, 8]  # one more than a multiple
+
+
+def alike(prompts):
+    """Prompts with a beginning in common, which is half of them and more."""
+    return [SHARED + prompt[:3] for prompt in prompts]
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_beginning_in_common_is_computed_once(
+    params, prompts, adapter, adapted, monkeypatch
+):
+    adapter, filled = adapter if adapted else None, []
+    fill = prefix.fill
+    monkeypatch.setattr(prefix, "fill", lambda *a: filled.append(a[-1]) or fill(*a))
+    written = write(params, alike(prompts), adapter)
+    assert written == [argmax_loop(params, p, adapter) for p in alike(prompts)]
+    assert [tokens.tolist() for tokens in filled] == [SHARED[:8]] * 2  # one a batch
+    assert len({tuple(w) for w in written}) > 3
+
+
+def test_beginnings_are_shared_under_a_window_and_other_rotations(params, prompts):
+    """Cached beginnings, padding and windows: the same logits as of each text alone."""
+    for change in ({"window": 3, "window_layers": (1,)}, {"no_rope_layers": (0,)}):
+        config = dataclasses.replace(CONFIG, **change)
+        options = {"max_new_tokens": 4, "multiple": 8}
+        together = sampler.generate(config, params, alike(prompts), (), **options)
+        alone = [
+            sampler.generate(config, params, [p], (), **options)[0] for p in alike(prompts)
+        ]
+        assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("prompts", "length"),
+    [
+        ([SHARED + [1], SHARED + [2]], 8),
+        ([SHARED[:8], SHARED[:8]], 0),  # a whole prompt is never shared
+        ([SHARED + [1], SHARED + [2] * 16], 0),  # saves less than a third
+        ([SHARED + [1]], 0),
+        ([[0] + SHARED, SHARED], 0),
+    ],
+)
+def test_how_much_is_shared(prompts, length):
+    assert prefix.shared_length(CONFIG, prompts, None, 8) == length
+
+
+def test_longrope_shares_nothing():
+    scaling = LongRope((1.0,) * 4, (2.0,) * 4, 32)
+    config = dataclasses.replace(CONFIG, rope_scaling=scaling)
+    assert prefix.shared_length(config, [SHARED + [1], SHARED + [2]], None, 8) == 0
+
+
+def other_adapter(rank, seed, **targets):
+    settings = lora.LoraConfig(rank, alpha=3.0, **targets)
+    fresh = lora.init_adapter(jax.random.key(seed), CONFIG, settings)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), jnp.float32), fresh
+    )._replace(scale=fresh.scale)
+
+
+def test_every_row_has_its_own_adapter(params, prompts, adapter):
+    """Of unlike ranks and matrices, and the base, in one batch."""
+    adapters = [adapter, other_adapter(3, 1), other_adapter(1, 2, targets="mlp")]
+    rows = [0, 2, 1, -1, 0, 1]
+    written = write(params, prompts, rows=(AdapterRows(adapters), rows))
+    expected = [
+        argmax_loop(params, prompt, None if row < 0 else adapters[row])
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
+    assert written == expected
+    swapped = write(params, prompts, rows=(AdapterRows(adapters), rows[::-1]))
+    assert swapped != written
+
+
+def test_adapters_of_rows_share_no_beginning(params, prompts, adapter):
+    rows = (AdapterRows([adapter]), [0, -1, 0, -1, 0, -1])
+    expected = [
+        argmax_loop(params, prompt, None if row < 0 else adapter)
+        for prompt, row in zip(alike(prompts), rows[1], strict=True)
+    ]
+    assert write(params, alike(prompts), rows=rows) == expected
+
+
+def test_the_nucleus_holds_the_likeliest_tokens():
+    p_v = np.array([0.1, 0.4, 0.05, 0.25, 0.2])
+    for top_p, kept in ((0.3, {1}), (0.39, {1}), (0.41, {1, 3}), (0.84, {1, 3, 4}),
+                        (1e-9, {1}), (1.0, {0, 1, 2, 3, 4})):  # fmt: skip
+        logits_bv = sampler.nucleus(jnp.log(jnp.array([p_v])), top_p)
+        assert set(np.flatnonzero(np.isfinite(logits_bv[0]))) == kept
+
+
+def test_draws_stay_in_the_nucleus(params, prompts):
+    options = {"batch_size": 512, "max_new_tokens": 1, "temperature": 3.0}
+    drawn = write(params, [prompts[0]] * 512, top_p=0.6, **options)
+    logits_v = decoder.forward(CONFIG, params, np.array([prompts[0]]))[0, -1] / 3.0
+    p_v = np.asarray(jax.nn.softmax(logits_v))
+    order = np.argsort(-p_v)
+    kept = order[: int((np.cumsum(p_v[order]) < 0.6).sum()) + 1]
+    assert {w[0] for w in drawn} <= set(kept.tolist())
+    assert len({w[0] for w in drawn}) > 1
+    assert set(w[0] for w in write(params, [prompts[0]] * 512, **options)) - set(kept)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}],
+)
+def test_options_out_of_range_are_refused(params, prompts, options):
+    with pytest.raises(ValueError, match="temperature"):
+        write(params, prompts, **options)
+
+
+def test_rows_that_fit_no_prompts_are_refused(params, prompts, adapter):
+    rows = AdapterRows([adapter])
+    for adapter_too, numbers in ((None, [0]), (adapter, [0] * 6)):
+        with pytest.raises(ValueError, match="rows are no adapter"):
+            write(params, prompts, adapter_too, rows=(rows, numbers))
+    with pytest.raises(ValueError, match="no adapter to assign"):
+        AdapterRows([])

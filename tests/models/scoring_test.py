@@ -7,7 +7,8 @@ from flax import nnx
 from scipy.special import log_softmax
 
 from cifr_jax.finetune import lora
-from cifr_jax.models import decoder, sampler, scoring
+from cifr_jax.models import decoder, prefix, sampler, scoring
+from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
 
 CONFIG = DecoderConfig(
@@ -105,3 +106,30 @@ def test_nothing_to_score(params):
     for pair in ([[1], []], [[], [1]]):
         with pytest.raises(ValueError, match="an empty prompt or continuation"):
             score(params, [[[1], [2]], pair])
+
+
+def test_a_prompt_in_common_is_computed_once_and_changes_no_score(params, monkeypatch):
+    """Many continuations of one prompt, as in a test of wordings."""
+    rng = np.random.default_rng(2)
+    prompt, filled = rng.integers(0, 18, 21).tolist(), []
+    texts = [[prompt, rng.integers(0, 18, n).tolist()] for n in (1, 2, 3, 2, 1, 3, 2, 1)]
+    alone = [score(params, [text]) for text in texts]
+    fill = prefix.fill
+    monkeypatch.setattr(prefix, "fill", lambda *a: filled.append(a[-1]) or fill(*a))
+    together = score(params, texts, batch_size=8)
+    assert [len(tokens) for tokens in filled] == [16]
+    for name, found_n in together._asdict().items():
+        expected_n = np.concatenate([getattr(one, name) for one in alone])
+        np.testing.assert_allclose(found_n, expected_n, atol=1e-5)
+
+
+def test_every_text_under_its_own_adapter(params, texts, adapter):
+    rows = [0, -1, 0, 0, -1, -1, 0]
+    found = score(params, texts, rows=(AdapterRows([adapter]), rows))
+    for i, row in enumerate(rows):
+        alone = score(params, [texts[i]], adapter=adapter if row == 0 else None)
+        np.testing.assert_allclose(found.log_prob_n[i], alone.log_prob_n[0], atol=1e-5)
+    both = [score(params, texts, adapter=a).log_prob_n for a in (None, adapter)]
+    assert np.abs(both[0] - both[1]).min() > 1e-3
+    with pytest.raises(ValueError, match="rows are no adapter"):
+        score(params, texts, rows=(AdapterRows([adapter]), [0]))
