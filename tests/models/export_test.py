@@ -1,4 +1,4 @@
-"""Merged folders: every family's gives the logits of base and adapter, whole or not at all."""
+"""Merged folders: the logits of base and adapter in every family, whole or not at all."""
 
 import dataclasses
 import json
@@ -59,9 +59,9 @@ def logits_of(lm: LanguageModel, adapter=None):
 
 
 @every_family
-@pytest.mark.parametrize("tied", [True, False])
-def test_the_merged_model_is_base_and_adapter(tmp_path, family, tied):
-    lm = random_lm(family, tie_word_embeddings=tied)
+def test_the_merged_model_is_base_and_adapter(tmp_path, family):
+    tied = family in ("llama", "gemma2", "qwen3")
+    lm = random_lm(family, tie_word_embeddings=tied, num_hidden_layers=3)
     adapter = random_adapter(lm.config)
     models.export_merged(lm, adapter, tmp_path / "merged", max_shard_bytes=20_000)
     merged = models.load(str(tmp_path / "merged"))
