@@ -23,7 +23,7 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config.base_model = "tiny"  # "tiny", "smollm2", a Hugging Face folder, a .gguf file
     config.dtype = "float32"  # of the base's parameters; the adapter is always float32
 
-    # Print mesh, bytes on each device and the first example as rendered, and read no weights.
+    # Print mesh, bytes on each device and the first example rendered; read no weights.
     config.dry_run = False
     config.export_merged = False  # also WORKDIR/merged: base and adapter as one HF folder
 
