@@ -1,11 +1,12 @@
 """Peak memory of loading a checkpoint: ours against `from_pretrained` of transformers.
 
-  python -m benchmarks.load_memory [--layers 8] [--shards 4] [--stored float16]
+  python -m benchmarks.load_memory [--layers 8] [--shards 4] [--fsdp 1]
 
 A random Llama of about 2 GB of parameters is written in shards to a temporary folder. Each
 loader runs in a fresh process, which reports the peak of its resident memory (`ru_maxrss`)
 over the bytes of the parameters, its imports and the pages of the files included. Needs the
-extra `parity` for the peer; without it the peer's figure is null.
+extra `parity` for the peer; without it the peer's figure is null. With several virtual
+devices the base is split over them; the largest part that one holds is reported.
 """
 
 import argparse
@@ -26,17 +27,27 @@ from cifr_jax.testing import byte_tokenizer
 
 _MEASURED = """
 import json, resource, sys, time
+more = {{}}
 began = time.perf_counter()
 {load}
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 seconds = time.perf_counter() - began
-print(json.dumps({{"peak": peak, "n_bytes": n_bytes, "seconds": seconds}}))
+found = {{"peak": peak, "n_bytes": n_bytes, "seconds": seconds}}
+print(json.dumps(found | more))
 """
 _OURS = """
 import jax
-from cifr_jax.models import load
-lm = load(sys.argv[1], sys.argv[2])
-n_bytes = sum(x.nbytes for x in jax.block_until_ready(jax.tree.leaves(lm.params)))
+from cifr_jax.models import load, sharding
+fsdp = {fsdp}
+jax.config.update("jax_num_cpu_devices", fsdp)
+lm = load(sys.argv[1], sys.argv[2], sharding.make_mesh({{"fsdp": fsdp}}))
+leaves = jax.block_until_ready(jax.tree.leaves(lm.params))
+n_bytes = sum(x.nbytes for x in leaves)
+held = dict.fromkeys(jax.devices(), 0)
+for x in leaves:
+    for shard in x.addressable_shards:
+        held[shard.device] += shard.data.nbytes
+more["largest_share"] = max(held.values()) / n_bytes
 """
 _PEER = """
 import torch
@@ -84,6 +95,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--stored", choices=("float32", "float16"), default="float16")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--fsdp", type=int, default=1, help="virtual devices of ours")
     chosen = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -91,12 +103,13 @@ def main() -> None:
         print(f"written in {time.perf_counter() - began:.0f} s", file=sys.stderr)
         found = {
             name: measure(load, Path(folder), chosen.dtype)
-            for name, load in (("ours", _OURS), ("peer", _PEER))
+            for name, load in (("ours", _OURS.format(fsdp=chosen.fsdp)), ("peer", _PEER))
         }
     line = {"name": "load_memory", "unit": "peak resident memory over parameters' bytes"}
     for name, one in found.items():
         line[name] = one and round(one["peak"] / one["n_bytes"], 3)
         line[f"{name}_seconds"] = one and round(one["seconds"], 1)
+    line["largest_share"] = found["ours"] and found["ours"]["largest_share"]
     line["n_bytes"] = found["ours"] and found["ours"]["n_bytes"]
     line |= vars(chosen) | {"threads": threads(), "versions": versions(("jax", "numpy"))}
     print(json.dumps(line))

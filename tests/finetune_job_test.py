@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -245,3 +246,50 @@ def test_a_mesh_that_does_not_fit_is_the_users_fault(place, tmp_path):
     config = make_config(place, **{"mesh.fsdp": 3})
     with pytest.raises(UserError, match="config.mesh: .* does not use the"):
         finetune_job.run(config, str(tmp_path / "work"))
+
+
+def test_the_merged_model_is_the_base_with_what_was_learned(place, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "w")
+    before = (tmp_path / "w" / "result.json").read_bytes()
+    config = make_config(place, export_merged=True)
+    for _ in range(2):  # nothing is trained again; an earlier export is replaced
+        finetune_job.run(config, str(tmp_path / "w"))
+    assert (tmp_path / "w" / "result.json").read_bytes() == before
+    merged = models.load(str(tmp_path / "w" / "merged"))
+    lm = models.load(str(place / "model"))
+    adapter = load_peft(tmp_path / "w" / "adapter", lm.config)
+    tokens_bt = np.array([[70, 71, 72, 73]])
+    ours, theirs = merged.logits(tokens_bt), lm.logits(tokens_bt, adapter=adapter)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_dry_run_reads_no_weights_and_tells_what_is_needed(place, tmp_path, capsys):
+    shutil.copytree(place / "model", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    config = make_config(place, dry_run=True, base_model=str(tmp_path / "model"))
+    config.job.held_out = 0.0
+    finetune_job.run(config, str(tmp_path / "w"))
+    assert not (tmp_path / "w").exists()
+    told = capsys.readouterr().out.splitlines()
+    lm = models.load(str(place / "model"))
+    n_bytes = sum(x.nbytes for x in jax.tree.leaves(lm.params))
+    assert told[0] == f"base: model, {lm.n_parameters():,} parameters in float32"
+    assert told[1] == "mesh: data 1, fsdp 1, tensor 1 (1 of 1 devices)"
+    assert told[3].startswith(f"  its part of the base: {n_bytes:,} (")
+    assert told[-2] == "first example, as rendered:"
+    assert told[-1] == "<|user|>say ab<|end|><|assistant|>ababab<|end|>"
+
+
+def test_a_dry_run_on_eight_devices_divides_what_is_divided(place, tmp_path):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-m", "cifr_jax.main",
+               "--config", "configs/finetune.py:runlocal", f"--workdir={tmp_path / 'w'}",
+               f"--config.base_model={place / 'model'}", "--config.dry_run=True",
+               "--config.mesh.fsdp=8", "--config.train.batch_rows=8"]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lm = models.load(str(place / "model"))
+    # Of this shape everything but the norms, five vectors of 32, divides by eight.
+    held = 4 * ((lm.n_parameters() - 5 * 32) // 8 + 5 * 32)
+    assert "mesh: data 1, fsdp 8, tensor 1 (8 of 8 devices)" in done.stdout
+    assert f"its part of the base: {held:,} (" in done.stdout
