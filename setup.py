@@ -34,7 +34,7 @@ CORE = [
 GGUF = ["gguf>=0.17"]  # oldest tested
 HUB = [
     "datasets>=5.0",  # oldest tested
-    "huggingface_hub>=2.4",  # oldest tested
+    "huggingface-hub>=2.4",  # oldest tested
 ]
 QLORA = ["qwix>=0.1.8"]  # oldest tested
 TB = ["tensorboardX>=2.6"]  # oldest tested

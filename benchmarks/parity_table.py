@@ -47,7 +47,7 @@ def row(family: str, models: int) -> str:
     """One line of the table."""
     import jax
 
-    from cifr_jax.testing_parity import Differences, compare
+    from benchmarks.parity_reference import Differences, compare
 
     found: list[Differences] = []
     for seed in range(models):

@@ -23,13 +23,9 @@ def get_config(mode: str = "tiny") -> ConfigDict:
     config.base_model = "tiny"  # "tiny", "smollm2", a folder, a .gguf file, "owner/name"
     config.dtype = "float32"  # of the base's parameters; the adapter is always float32
 
-<<<<<<< HEAD
     # The base's blocks in "int8" or "nf4" (extra qlora), the adapter beside; "": in dtype.
     config.quantise = ""
     # Print mesh, bytes on each device and the first example as rendered; read no weights.
-=======
-    # Print mesh, bytes on each device and the first example rendered; read no weights.
->>>>>>> loading5
     config.dry_run = False
     config.export_merged = False  # also WORKDIR/merged: base and adapter as one HF folder
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+OURS = {"cifr_jax", "benchmarks"}
 # Where the name on the package index is not the name that is imported.
 DISTRIBUTIONS = {
     "absl": "absl-py",
@@ -21,6 +22,8 @@ DISTRIBUTIONS = {
 OPTIONAL = {
     "gguf": "gguf",
     "datasets": "hub",
+    "huggingface-hub": "hub",
+    "qwix": "qlora",
     "tensorboardX": "tb",
     "fastapi": "service",
     "uvicorn": "service",
@@ -37,7 +40,7 @@ def imported(*patterns: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module)
     tops = {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names)
-    return {DISTRIBUTIONS.get(top, top).replace("_", "-") for top in tops - {"cifr_jax"}}
+    return {DISTRIBUTIONS.get(top, top).replace("_", "-") for top in tops - OURS}
 
 
 def names(requirements: list[str]) -> set[str]:

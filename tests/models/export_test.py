@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Merged folders: each family gives the logits of base and adapter, whole or not at all."""
-=======
 """Merged folders: the logits of base and adapter in every family, whole or not at all."""
->>>>>>> loading5
 
 import dataclasses
 import json

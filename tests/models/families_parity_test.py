@@ -30,9 +30,9 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 def parity():
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from cifr_jax import testing_parity
+    from benchmarks import parity_reference
 
-    return testing_parity
+    return parity_reference
 
 
 @pytest.fixture(autouse=True)
