@@ -67,9 +67,11 @@ def test_every_family_lies_on_eight_devices_as_the_layouts_say(mesh):
     assert told.keys() == {*FAMILIES, "even"}
     for family, found in told.items():
         assert found["equal"] and found["same_layout"], family
-        if mesh == {"fsdp": 8} or family == "even":
-            part = (found["whole"] - found["replicated"]) * mesh.get("data", 1) / 8
+        part = (found["whole"] - found["replicated"]) * mesh.get("data", 1) / 8
+        if mesh == {"fsdp": 8}:
             assert found["most_held"] == found["replicated"] + part, family
+        elif family == "even":  # norms are split over fsdp alone
+            assert part < found["most_held"] < 1.01 * part
 
 
 def test_each_of_two_processes_reads_its_own_rows():
