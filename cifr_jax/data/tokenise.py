@@ -5,8 +5,10 @@ Axes: n rows, b batch, t tokens.
 Which tokens are supervised is found by prefix difference: a chat is rendered up to an
 assistant turn with the generation prompt added, and again through that turn; what the
 second adds is what the model would have to write itself, up to its end-of-turn token.
-That needs no `{% generation %}` marks, which hardly any published template has. A mask
-that comes out empty, or a template that rewrites earlier turns, is an error by name.
+That needs no `{% generation %}` marks, which hardly any published template has. Where a
+reply is written otherwise once more follow (thinking that is dropped from earlier replies),
+it is supervised as the whole chat has it. A mask that comes out empty, or a template that
+rewrites what stands before a reply, is an error by name.
 """
 
 import functools
@@ -73,8 +75,12 @@ def _span(
     last = turn == len(messages) - 1
     through = whole if last else tokenizer.encode_chat(messages[: turn + 1])
     if whole[: len(through)] != through:
-        what = f"the chat template writes message {turn + 1} otherwise once more follow"
-        raise UserError("chat template", what, "split the chat into single exchanges")
+        # Written otherwise once more follow: then as it is with the next message.
+        through = tokenizer.encode_chat(messages[: turn + 2])
+        if whole[: len(through)] != through:
+            what = f"the chat template writes message {turn + 1} in more ways than two"
+            raise UserError("chat template", what, "split the chat into single exchanges")
+        return _inside(messages, turn, through, tokenizer)
     prompt = tokenizer.encode_chat(messages[:turn], add_generation_prompt=True)
     start = _common(prompt, through)
     if start < len(prompt):
@@ -93,6 +99,20 @@ def _span(
             end = at + 1
             break
     return start, end
+
+
+def _inside(
+    messages: Sequence[Message], turn: int, through: list[int], tokenizer: Tokenizer
+) -> tuple[int, int]:
+    """`_span` of a reply in tokens that go on to the next message: to its first end."""
+    prompt = tokenizer.encode_chat(messages[:turn], add_generation_prompt=True)
+    before = tokenizer.encode_chat(messages[:turn])
+    start = _common(prompt, through)
+    ends = [at for at in range(start, len(through)) if through[at] in tokenizer.eos_ids]
+    if start < len(before) or not ends:
+        what = f"the chat template rewrites what stands around message {turn + 1}"
+        raise UserError("chat template", what, "split the chat into single exchanges")
+    return start, ends[0] + 1
 
 
 def _row(example: Example, tokenizer: Tokenizer) -> tuple[list[int], np.ndarray]:

@@ -112,19 +112,52 @@ def test_a_generation_prompt_that_goes_on_otherwise_than_the_turn():
     assert _supervised(tokenise([_chat("u:q", "a:yes")], double, 99)) == "yes[E]"
 
 
-def test_a_template_that_rewrites_earlier_replies_is_refused():
-    def forgetful(messages):  # drops from earlier replies what stands before "="
+def _forgetful(messages):
+    """Drops from earlier replies what stands before "=", as templates drop thinking."""
+    last = len(messages) - 1
+    return [
+        Message(m.role, m.content if i == last else m.content.split("=")[-1])
+        for i, m in enumerate(messages)
+    ]
+
+
+def test_a_reply_is_supervised_as_the_whole_chat_has_it():
+    double = Double(rewrites=_forgetful)
+    assert _supervised(tokenise([_chat("u:q", "a:t=x")], double, 99)) == "t=x[E]"
+    longer = _chat("u:q", "a:t=x", "u:r", "a:s=y", "u:v", "a:w=z")
+    rows = tokenise([longer], double, 99)
+    assert _supervised(rows) == "x[E]y[E]w=z[E]"
+    text = "".join(NAMES.get(int(i)) or chr(i) for i in rows.tokens_nt[0])
+    assert text.startswith("[U]q[E]\n[A]x[E]\n[U]r[E]\n[A]y[E]\n[U]v[E]\n[A]w=z[E]")
+
+
+def test_thinking_that_is_put_into_the_last_reply_alone():
+    """Empty, where the reply has none: what such a template writes there is supervised."""
+
+    def thinking(messages):
         last = len(messages) - 1
         return [
-            Message(m.role, m.content if i == last else m.content.split("=")[-1])
+            Message(m.role, f"<t></t>{m.content}")
+            if i == last and m.role == "assistant"
+            else m
             for i, m in enumerate(messages)
         ]
 
-    double = Double(rewrites=forgetful)
-    good, bad = _chat("u:q", "a:t=x"), _chat("u:q", "a:t=x", "u:r", "a:y")
-    assert _supervised(tokenise([good], double, 99)) == "t=x[E]"
-    with pytest.raises(UserError, match="example 1: chat template: .* message 2 otherwise"):
-        tokenise([good, bad], double, 99)
+    rows = tokenise([_chat("u:q", "a:x", "u:r", "a:y")], Double(rewrites=thinking), 99)
+    assert _supervised(rows) == "x[E]<t></t>y[E]"
+
+
+def test_an_earlier_reply_of_weight_0_may_be_written_anyhow():
+    chat = _chat("u:q", "0:t=x", "u:r", "a:y")
+    assert _supervised(tokenise([chat], Double(rewrites=_forgetful), 99)) == "y[E]"
+
+
+def test_a_template_that_writes_a_reply_in_many_ways_is_refused():
+    def counting(messages):
+        return [Message(m.role, m.content + "." * len(messages)) for m in messages]
+
+    with pytest.raises(UserError, match="example 0: .* message 2 in more ways than two"):
+        tokenise([_chat("u:q", "a:x", "u:r", "a:y")], Double(rewrites=counting), 99)
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused():
