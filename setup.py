@@ -98,6 +98,7 @@ setup(
         "cifr_jax.report": ["templates/*"],
         "cifr_jax.models": ["tiny/*"],
         "cifr_jax.monitors.dataset": ["calibrations/*"],
+        "cifr_jax.monitors.trained": ["calibrations/*"],
     },
     entry_points={"console_scripts": ["cifr_jax = cifr_jax.main:run"]},
     classifiers=[

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cifr_jax import audit, models
 from cifr_jax.activations import capture
 from cifr_jax.data import world
 from cifr_jax.data.chat import Example, Message
@@ -283,3 +284,11 @@ def test_broken_files_are_refused(tmp_path, change):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         TrainedCalibration.load(tmp_path / "none.json")
+
+
+def test_the_shipped_calibration_is_of_the_shipped_base():
+    found = TrainedCalibration.load(audit.SHIPPED_TRAINED / "tiny.json")
+    assert found.base_key == models.load("tiny").fingerprint()
+    assert len(found.scores) > 99  # enough for an operating point at 1%
+    assert found.provenance["git_revision"] != "unknown"
+    assert {"encoded", "encoded new", "phase1"} < set(found.families)
