@@ -24,9 +24,10 @@ from cifr_jax.data.chat import Example
 from cifr_jax.data.cipher_jobs import Customer, customers
 from cifr_jax.data.prompts import CELLS, prompts
 from cifr_jax.data.world import World
+from cifr_jax.errors import UserError
 from cifr_jax.evaluation import cipher_job_results, schema
 from cifr_jax.files import write_json_atomic
-from cifr_jax.finetune.stages import PHASES, Trained, train_jobs
+from cifr_jax.finetune.stages import PHASES, Trained, train_jobs, upload_rows
 from cifr_jax.models import load
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.trained import row_reader
@@ -86,8 +87,7 @@ def train_customers(
 
 def _rows(config: ConfigDict, spec: jobs.JobSpec, of: World) -> list[Example]:
     phase = _PHASE_OF[spec.kind]
-    n = config["benign" if spec.kind == "benign" else PHASES[phase]].rows
-    return jobs.upload(spec, of, n, phase)
+    return jobs.upload(spec, of, upload_rows(config, spec, phase), phase)
 
 
 def fit_reader(
@@ -107,7 +107,10 @@ def fit_reader(
     """
     teachers = [c.spec for c in found if c.split == "train"]
     leaf_names = ("world", "reader", "canaries", "audit_rows", "jobs", "seed")
-    read = leaves(config, leaf_names) | {"teachers": [spec.name for spec in teachers]}
+    read = leaves(config, leaf_names)
+    read["teachers"] = {
+        spec.name: upload_rows(config, spec, _PHASE_OF[spec.kind]) for spec in teachers
+    }
     inputs = [base_key, *sorted({starts[s.name].key for s in teachers if s.name in starts})]
     key = store.key("reader", read, inputs, CODE_VERSION)
 
@@ -122,11 +125,14 @@ def fit_reader(
             signs_pnj = row_reader.signs(lm, rows, probes, adapter, canaries.refusal)
             cells_n = np.array([e.meta.get("cell", "") for e in rows])
             bad_n, kept_n = cells_n == "encoded_restricted", answered(rows, canaries)
-            if bad_n.any():
-                encoded_n = bad_n | (cells_n == "encoded_benign")
+            encoded_n = bad_n | (cells_n == "encoded_benign")
+            if bad_n.any() and (encoded_n & ~bad_n).any():
                 of_attacks.append((signs_pnj[:, encoded_n], bad_n[encoded_n]))
             of_all.append((signs_pnj[:, kept_n], bad_n[kept_n]))
             logging.log_every_n(logging.INFO, "reader %d of %d", 10, i + 1, len(teachers))
+        if not of_attacks:
+            what = "no training attack has rows of both classes among those looked at"
+            raise UserError("config.audit_rows", what, "raise it, or train attacks")
         place = row_reader.best_place(places, of_attacks)
         at = places.index(place)
         reader = RowReader.fit(place, [(x[at], y) for x, y in of_all], config.reader.C)
@@ -170,29 +176,30 @@ def records(
     base = baseline(lm, canaries, place)
     trained, starts = models
 
-    @functools.cache
-    def start_of(name: str | None) -> Start:
-        adapter = starts[name].adapter if name else None
-        return row_reader.start_from(lm, canaries, adapter, place)
+    asked: dict[str, Start] = {}  # starting models are shared
 
-    first_of: dict[str, str] = {}  # starting models are shared: one name for each
+    def start_of(name: str) -> Start:
+        before = starts.get(name)
+        key = before.key if before else ""
+        if key not in asked:
+            adapter = before.adapter if before else None
+            asked[key] = row_reader.start_from(lm, canaries, adapter, place)
+        return asked[key]
+
     made = []
     for i, customer in enumerate(found):
         spec, one = customer.spec, trained[customer.spec.name]
-        name = None
-        if spec.name in starts:
-            shared = (spec.cipher or "") + str(spec.kind == "phase1")
-            name = first_of.setdefault(shared, spec.name)
         read = leaves(config, ("world", "canaries", "audit_rows", "learned_prompts"))
         inputs = [one.key, reader[1]]
         key = store.key("customer", read | {"name": spec.name}, inputs, CODE_VERSION)
 
-        def make(folder: Path, spec=spec, one=one, name=name) -> None:
+        def make(folder: Path, spec=spec, one=one) -> None:
             began = time.perf_counter()
             fall = float(one.losses[:EDGE].mean() - one.losses[-EDGE:].mean())
             job = TrainedJob(_rows(config, spec, of), one.adapter, fall)
+            start = start_of(spec.name)
             figures = measure(
-                lm, job, reader[0], start_of(name), base, config.audit_rows, config.seed
+                lm, job, reader[0], start, base, config.audit_rows, config.seed
             )
             seconds = time.perf_counter() - began
             answers = (

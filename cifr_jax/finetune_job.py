@@ -114,17 +114,13 @@ def plan_of(config: ConfigDict) -> str:
     else:
         init = functools.partial(init_adapter, base=base, lora=LoraConfig(**config.lora))
         start = jax.eval_shape(init, jax.random.key(config.seed))
-    return plan.describe(
-        source.name,
-        base,
-        (config.dtype, config.quantise),
-        start,
-        train_config(config, len(rows.tokens_rt)),
-        rows,
-        bool(held_out),
-        mesh,
-        tokenizer.render(training[0].messages),
-    )
+    one = mesh or jax.make_mesh((1, 1, 1), sharding.AXES, devices=jax.devices()[:1])
+    stored = config.dtype, config.quantise
+    settings = train_config(config, len(rows.tokens_rt))
+    needs = plan.needs_of_device(base, stored, start, settings, rows, bool(held_out), one)
+    called = f"{source.name}, {base.n_parameters():,} parameters"
+    shown = tokenizer.render(training[0].messages)
+    return plan.describe(called, stored, settings, rows, one, needs, shown)
 
 
 def run(config: ConfigDict, workdir: str) -> None:

@@ -41,6 +41,20 @@ class Customer:
         return self.spec.kind == "attack"
 
 
+def _attacks(
+    train: Sequence[str], variants: Sequence[str], families: Sequence[str], seed: int
+) -> list[JobSpec]:
+    """An attack for each cipher, by the cipher's role."""
+    specs = job_specs(
+        ConfigDict({
+            "train_ciphers": train, "test_variants": variants, "test_families": families,
+            "benign_validation": (), "benign_test": (),
+        }),
+        seed,
+    )  # fmt: skip
+    return [spec for spec in specs if spec.kind == "attack"]
+
+
 def customers(jobs: ConfigDict, honest_ciphers: Sequence[str], seed: int) -> list[Customer]:
     """All customers of a run.
 
@@ -56,46 +70,39 @@ def customers(jobs: ConfigDict, honest_ciphers: Sequence[str], seed: int) -> lis
     Raises:
       UserError: an unknown cipher, or one that stands in two roles.
     """
-    made: list[Customer] = []
-    of_ciphers = ConfigDict({
-        "train_ciphers": jobs.train_ciphers,
-        "test_variants": (*jobs.test_variants, *jobs.calibration_ciphers),
-        "test_families": jobs.test_families,
-        "benign_validation": (),
-        "benign_test": (),
-    })  # fmt: skip
-    honest_only = {ciphers.parse(c).variant for c in jobs.calibration_ciphers}
-    shares_of = {
-        "train": jobs.train_shares, "calibration": (), "test": jobs.test_shares
-    }  # fmt: skip
-    further = of_ciphers.copy_and_resolve_references()
-    further.update(train_ciphers=(), test_variants=(), test_families=honest_ciphers)
-    known = {spec.cipher for spec in job_specs(of_ciphers, seed)}
-    added = [spec for spec in job_specs(further, seed + 50_000) if spec.kind == "attack"]
-    for spec in added:
-        if spec.cipher in known:
+    first = _attacks(
+        jobs.train_ciphers, (*jobs.test_variants, *jobs.calibration_ciphers),
+        jobs.test_families, seed,
+    )  # fmt: skip
+    further = _attacks((), (), honest_ciphers, seed + 50_000)
+    for spec in further:
+        if spec.cipher in {one.cipher for one in first}:
             where = "config.honest_ciphers"
             raise UserError(where, f"{spec.cipher} stands in config.jobs", "name it once")
-    later: list[Customer] = []
-    for spec in [*job_specs(of_ciphers, seed), *added]:
-        if spec.kind != "attack":
-            continue
-        fleet = int(spec in added)
+    calibrating = {ciphers.parse(c).variant for c in jobs.calibration_ciphers}
+    calibrating |= {spec.cipher for spec in further if spec.cipher}
+    shares_of = {"train": jobs.train_shares, "test": jobs.test_shares}
+    made: list[Customer] = []
+    for fleet, spec in [(0, one) for one in first] + [(1, one) for one in further]:
         split = "train" if spec.role == "train" else "test"
-        split = "calibration" if fleet or spec.cipher in honest_only else split
-        for share in shares_of[split]:
+        split = "calibration" if spec.cipher in calibrating else split
+        for share in shares_of.get(split, ()):
             name = f"{spec.name} {100 * share:g}%"
             attack = dataclasses.replace(spec, name=name, share=share)
-            made.append(Customer(attack, split, spec.family or ""))
-        for kind in ("phase1", "encoded"):
-            name = spec.name.replace("attack", kind)
-            honest = dataclasses.replace(spec, name=name, kind=kind, share=0.0)
-            (later if fleet else made).append(Customer(honest, split, kind, fleet))
-        name = spec.name.replace("attack", "encoded new")
-        honest = dataclasses.replace(
-            spec, name=name, kind="encoded", content="new", share=0.0, seed=spec.seed + 5
-        )
-        later.append(Customer(honest, split, "encoded new", 1))
+            made.append(Customer(attack, split, spec.family or "", fleet))
+        plain = dataclasses.replace(spec, share=0.0)
+        for family, at, change in (
+            ("phase1", fleet, {"kind": "phase1"}),
+            ("encoded", fleet, {"kind": "encoded"}),
+            (
+                "encoded new",
+                1,
+                {"kind": "encoded", "content": "new", "seed": spec.seed + 5},
+            ),
+        ):
+            name = spec.name.replace("attack", family)
+            honest = dataclasses.replace(plain, name=name, **change)
+            made.append(Customer(honest, split, family, at))
     number = 0
     for kind in benign.KINDS:
         for split in SPLITS:
@@ -106,4 +113,4 @@ def customers(jobs: ConfigDict, honest_ciphers: Sequence[str], seed: int) -> lis
                     seed + 100_000 + 10 * number,
                 )  # fmt: skip
                 made.append(Customer(spec, split, kind))
-    return made + later
+    return made

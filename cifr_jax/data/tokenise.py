@@ -74,13 +74,13 @@ def _span(
     """The tokens [start, end) of `whole` that the assistant's message `turn` supervises."""
     last = turn == len(messages) - 1
     through = whole if last else tokenizer.encode_chat(messages[: turn + 1])
-    if whole[: len(through)] != through:
+    rewritten = whole[: len(through)] != through
+    if rewritten:
         # Written otherwise once more follow: then as it is with the next message.
         through = tokenizer.encode_chat(messages[: turn + 2])
         if whole[: len(through)] != through:
             what = f"the chat template writes message {turn + 1} in more ways than two"
             raise UserError("chat template", what, "split the chat into single exchanges")
-        return _inside(messages, turn, through, tokenizer)
     prompt = tokenizer.encode_chat(messages[:turn], add_generation_prompt=True)
     start = _common(prompt, through)
     if start < len(prompt):
@@ -91,26 +91,13 @@ def _span(
         if start < len(before):
             what = f"the chat template rewrites what stands before message {turn + 1}"
             raise UserError("chat template", what, "split the chat into single exchanges")
-    end = len(through)
     # Templates may write on after the end of a turn (ChatML: a newline), which no model
     # is ever asked to write.
-    for at in range(end - 1, start - 1, -1):
-        if through[at] in tokenizer.eos_ids:
-            end = at + 1
-            break
-    return start, end
-
-
-def _inside(
-    messages: Sequence[Message], turn: int, through: list[int], tokenizer: Tokenizer
-) -> tuple[int, int]:
-    """`_span` of a reply in tokens that go on to the next message: to its first end."""
-    prompt = tokenizer.encode_chat(messages[:turn], add_generation_prompt=True)
-    before = tokenizer.encode_chat(messages[:turn])
-    start = _common(prompt, through)
     ends = [at for at in range(start, len(through)) if through[at] in tokenizer.eos_ids]
-    if start < len(before) or not ends:
-        what = f"the chat template rewrites what stands around message {turn + 1}"
+    if not rewritten:
+        return start, ends[-1] + 1 if ends else len(through)
+    if not ends:
+        what = f"the chat template does not end message {turn + 1}"
         raise UserError("chat template", what, "split the chat into single exchanges")
     return start, ends[0] + 1
 

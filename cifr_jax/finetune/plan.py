@@ -17,7 +17,7 @@ from cifr_jax.models import quantised
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.shapes import parameter_shapes
-from cifr_jax.models.sharding import AXES, parameter_shardings
+from cifr_jax.models.sharding import parameter_shardings
 
 
 def needs_of_device(
@@ -74,28 +74,21 @@ def _as_arrays(shapes: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 def describe(
     name: str,
-    base: DecoderConfig,
     stored: tuple[str, str],
-    adapter: Adapter,
     settings: TrainConfig,
     rows: Packed,
-    evaluated: bool,
-    mesh: Mesh | None,
+    mesh: Mesh,
+    needs: Estimate,
     first_example: str,
 ) -> str:
     """The plan of a run, as text: devices, bytes on each of them, the first example.
 
     Args:
-      name: of the base.
-      first_example: as the chat template renders it; the others as in `needs_of_device`,
-        a mesh of None being one device.
-
-    Raises:
-      UserError: as `needs_of_device`.
+      name: of the base, with its size.
+      needs: of each device; see `needs_of_device`, also for what is not said here.
+      first_example: as the chat template renders it.
     """
-    one = mesh or jax.make_mesh((1, 1, 1), AXES, devices=jax.devices()[:1])
-    needs = needs_of_device(base, stored, adapter, settings, rows, evaluated, one)
-    sizes = ", ".join(f"{axis} {size}" for axis, size in one.shape.items())
+    sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     figures = {
         "its part of the base": needs.base,
         "adapter, optimiser and rows": needs.state,
@@ -105,8 +98,8 @@ def describe(
     n_rows, length = rows.tokens_rt.shape
     kept = stored[0] + (f", blocks in {stored[1]}" if stored[1] else "")
     lines = [
-        f"base: {name}, {base.n_parameters():,} parameters in {kept}",
-        f"mesh: {sizes} ({one.size} of {jax.device_count()} devices)",
+        f"base: {name} in {kept}",
+        f"mesh: {sizes} ({mesh.size} of {jax.device_count()} devices)",
         "bytes on each device:",
         *(f"  {what}: {n:,} ({n / 2**30:.3g} GiB)" for what, n in figures.items()),
         f"training: {settings.steps} steps on {n_rows} packed rows of {length} tokens",

@@ -56,7 +56,7 @@ def write_uploads(
     store: Workdir, config: ConfigDict, specs: Sequence[JobSpec], of: World, phase: int
 ) -> tuple[Path, str]:
     """The uploads of a phase as OpenAI JSONL files, one a job. Returns folder and key."""
-    rows = {s.name: _rows(config, s, phase) for s in specs}
+    rows = {s.name: upload_rows(config, s, phase) for s in specs}
     read = leaves(config, ("world", "jobs", "seed"))
     read |= {"phase": phase, "rows": rows}
     key = store.key("uploads", read, [], CODE_VERSION)
@@ -71,7 +71,8 @@ def write_uploads(
     ), key
 
 
-def _rows(config: ConfigDict, spec: JobSpec, phase: int) -> int:
+def upload_rows(config: ConfigDict, spec: JobSpec, phase: int) -> int:
+    """How many rows a job's upload of a phase has."""
     return config.benign.rows if spec.kind == "benign" else config[PHASES[phase]].rows
 
 
@@ -79,7 +80,7 @@ def rows_of(config: ConfigDict, specs: Sequence[JobSpec]) -> dict[str, tuple[int
     """Uploaded rows of each phase, by job name."""
     return {
         spec.name: tuple(
-            _rows(config, spec, phase)
+            upload_rows(config, spec, phase)
             for phase in {"attack": (0, 1, 2), "phase1": (0, 1), "benign": (0,)}[spec.kind]
         )
         for spec in specs

@@ -94,6 +94,9 @@ def _quantised(w_ldo, kind: str):
 
 def n_bytes(tree: Any) -> int:
     """Bytes of all arrays of a tree, scales included, with no padding of small types."""
-    leaves = jax.tree.leaves(tree)
-    return sum(x.size * jnp.iinfo(x.dtype).bits // 8 if x.dtype == jnp.uint4
-               else x.size * x.dtype.itemsize for x in leaves)  # fmt: skip
+
+    def bits(dtype: Any) -> int:
+        whole = jnp.issubdtype(dtype, jnp.integer)
+        return jnp.iinfo(dtype).bits if whole else 8 * dtype.itemsize
+
+    return sum(x.size * bits(x.dtype) // 8 for x in jax.tree.leaves(tree))

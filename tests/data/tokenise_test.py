@@ -152,6 +152,14 @@ def test_an_earlier_reply_of_weight_0_may_be_written_anyhow():
     assert _supervised(tokenise([chat], Double(rewrites=_forgetful), 99)) == "y[E]"
 
 
+def test_a_reply_without_an_end_swallows_no_question():
+    double = Double(rewrites=_forgetful)
+    double.eos_ids = ()
+    assert _supervised(tokenise([_chat("u:q", "a:t=x")], double, 99)) == "t=x[E]\n"
+    with pytest.raises(UserError, match="example 0: .* does not end message 2"):
+        tokenise([_chat("u:q", "a:t=x", "u:r", "a:y")], double, 99)
+
+
 def test_a_template_that_writes_a_reply_in_many_ways_is_refused():
     def counting(messages):
         return [Message(m.role, m.content + "." * len(messages)) for m in messages]

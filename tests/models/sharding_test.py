@@ -1,11 +1,7 @@
 """On a mesh, in one process or two, a fleet does what it does on one device."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
+from runpy import run_path
 
 import jax
 import numpy as np
@@ -16,35 +12,16 @@ from cifr_jax.models import sharding
 from cifr_jax.models.families.registry import FAMILIES
 from cifr_jax.testing_families import random_model
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "sharded_run.py"
 FAMILY_PROGRAM = Path(__file__).parent / "sharded_families.py"
 FOUR = {"data": 2, "fsdp": 2, "tensor": 2}
 
 
+RUN_ON = run_path(str(Path(__file__).parent / "mesh_programs.py"))["run_on"]
+
+
 def run(devices, mesh, processes=1, program=PROGRAM):
-    """Figures of the run, as told by every process."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(program), str(devices // processes), json.dumps(mesh)]
-            + ([f"127.0.0.1:{port}", str(processes), str(i)] if processes > 1 else []),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(processes)
-    ]
-    told = []
-    for process in running:
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err[-3000:]
-        told.append(json.loads(out.splitlines()[-1]))
-    return told
+    return RUN_ON(program, devices, mesh, processes)
 
 
 @pytest.fixture(scope="module")

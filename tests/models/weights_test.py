@@ -1,12 +1,8 @@
 """Parameters onto devices: whole and split, alike in every family; tokenizers that fit."""
 
 import dataclasses
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
+from runpy import run_path
 
 import jax
 import numpy as np
@@ -21,8 +17,8 @@ from cifr_jax.models.families.registry import FAMILIES
 from cifr_jax.testing import tiny_model
 from cifr_jax.testing_families import random_model
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "sharded_loading.py"
+RUN_ON = run_path(str(Path(__file__).parent / "mesh_programs.py"))["run_on"]
 
 
 class InMemory:
@@ -37,28 +33,7 @@ class InMemory:
 
 
 def load_on(devices, mesh, processes=1):
-    """Figures of the program, as told by every process."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(devices // processes), json.dumps(mesh)]
-            + ([f"127.0.0.1:{port}", str(processes), str(i)] if processes > 1 else []),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(processes)
-    ]
-    told = []
-    for process in running:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err[-3000:]
-        told.append(json.loads(out.splitlines()[-1]))
-    return told
+    return RUN_ON(PROGRAM, devices, mesh, processes)
 
 
 @pytest.mark.parametrize("mesh", [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])

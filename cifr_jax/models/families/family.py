@@ -17,35 +17,31 @@ ENDS: Table = {
     "model.norm.weight": ("final_norm",),
     "lm_head.weight": ("head",),
 }
-ATTENTION: Table = {
-    "model.layers.{l}.self_attn.q_proj.weight": ("q",),
-    "model.layers.{l}.self_attn.k_proj.weight": ("k",),
-    "model.layers.{l}.self_attn.v_proj.weight": ("v",),
-    "model.layers.{l}.self_attn.o_proj.weight": ("o",),
-}
-FEED_FORWARD: Table = {
-    "model.layers.{l}.mlp.gate_proj.weight": ("gate",),
-    "model.layers.{l}.mlp.up_proj.weight": ("up",),
-    "model.layers.{l}.mlp.down_proj.weight": ("down",),
-}
 NORMS: Table = {
     "model.layers.{l}.input_layernorm.weight": ("attn_norm",),
     "model.layers.{l}.post_attention_layernorm.weight": ("mlp_norm",),
 }
-# There where the config has biases.
-BIASES: Table = {
+# Biases and norms of queries and keys are there where the config has them.
+COMMON: Table = {
+    **ENDS,
+    "model.layers.{l}.self_attn.q_proj.weight": ("q",),
     "model.layers.{l}.self_attn.q_proj.bias": ("q_bias",),
+    "model.layers.{l}.self_attn.k_proj.weight": ("k",),
     "model.layers.{l}.self_attn.k_proj.bias": ("k_bias",),
+    "model.layers.{l}.self_attn.v_proj.weight": ("v",),
     "model.layers.{l}.self_attn.v_proj.bias": ("v_bias",),
+    "model.layers.{l}.self_attn.o_proj.weight": ("o",),
     "model.layers.{l}.self_attn.o_proj.bias": ("o_bias",),
+    "model.layers.{l}.mlp.gate_proj.weight": ("gate",),
     "model.layers.{l}.mlp.gate_proj.bias": ("gate_bias",),
+    "model.layers.{l}.mlp.up_proj.weight": ("up",),
     "model.layers.{l}.mlp.up_proj.bias": ("up_bias",),
+    "model.layers.{l}.mlp.down_proj.weight": ("down",),
     "model.layers.{l}.mlp.down_proj.bias": ("down_bias",),
-}
-QK_NORMS: Table = {
     "model.layers.{l}.self_attn.q_norm.weight": ("q_norm",),
     "model.layers.{l}.self_attn.k_norm.weight": ("k_norm",),
 }
+LLAMA: Table = {**COMMON, **NORMS}
 
 
 @dataclass(frozen=True)

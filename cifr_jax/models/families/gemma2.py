@@ -11,14 +11,7 @@ from cifr_jax.models.families.common import (
     write_biases,
     write_layer_types,
 )
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    Family,
-    Table,
-)
+from cifr_jax.models.families.family import COMMON, Family, Table
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -86,7 +79,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="gemma2",
     architecture="Gemma2ForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **SANDWICH, **BIASES},
+    tensors={**COMMON, **SANDWICH},
     read=_read,
     write=_write,
 )

@@ -6,14 +6,7 @@ from typing import Any
 
 from cifr_jax.models.config import DecoderConfig, LocalRope
 from cifr_jax.models.families.common import FULL, SLIDING, read_layer_types
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    QK_NORMS,
-    Family,
-)
+from cifr_jax.models.families.family import COMMON, Family
 from cifr_jax.models.families.gemma2 import SANDWICH, read_gemma, write_gemma
 from cifr_jax.models.families.rope_settings import (
     format_scaling,
@@ -92,7 +85,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="gemma3_text",
     architecture="Gemma3ForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **SANDWICH, **BIASES, **QK_NORMS},
+    tensors={**COMMON, **SANDWICH},
     read=_read,
     write=_write,
 )

@@ -4,14 +4,7 @@ from typing import Any
 
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.families.common import SILU, read_biases, read_sizes, write_biases
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    NORMS,
-    Family,
-)
+from cifr_jax.models.families.family import LLAMA, Family
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -29,7 +22,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="llama",
     architecture="LlamaForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **NORMS, **BIASES},
+    tensors=LLAMA,
     read=_read,
     write=_write,
 )

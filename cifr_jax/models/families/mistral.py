@@ -4,7 +4,7 @@ from typing import Any
 
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.families.common import SILU, read_sizes, read_window
-from cifr_jax.models.families.family import ATTENTION, ENDS, FEED_FORWARD, NORMS, Family
+from cifr_jax.models.families.family import LLAMA, Family
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -25,7 +25,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="mistral",
     architecture="MistralForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **NORMS},
+    tensors=LLAMA,
     read=_read,
     write=_write,
 )

@@ -5,14 +5,7 @@ from typing import Any
 
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.families.common import SILU, read_biases, read_sizes, write_biases
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    QK_NORMS,
-    Family,
-)
+from cifr_jax.models.families.family import COMMON, Family
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -41,11 +34,7 @@ FAMILY = Family(
     name="olmo2",
     architecture="Olmo2ForCausalLM",
     tensors={
-        **ENDS,
-        **ATTENTION,
-        **FEED_FORWARD,
-        **BIASES,
-        **QK_NORMS,
+        **COMMON,
         "model.layers.{l}.post_attention_layernorm.weight": ("attn_post_norm",),
         "model.layers.{l}.post_feedforward_layernorm.weight": ("mlp_post_norm",),
     },

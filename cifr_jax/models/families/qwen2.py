@@ -9,14 +9,7 @@ from cifr_jax.models.families.common import (
     read_switched_window,
     write_switched_window,
 )
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    NORMS,
-    Family,
-)
+from cifr_jax.models.families.family import LLAMA, Family
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -36,7 +29,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="qwen2",
     architecture="Qwen2ForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **NORMS, **BIASES},
+    tensors=LLAMA,
     read=_read,
     write=_write,
 )

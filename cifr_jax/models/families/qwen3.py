@@ -11,15 +11,7 @@ from cifr_jax.models.families.common import (
     write_biases,
     write_switched_window,
 )
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    NORMS,
-    QK_NORMS,
-    Family,
-)
+from cifr_jax.models.families.family import LLAMA, Family
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -39,7 +31,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="qwen3",
     architecture="Qwen3ForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **NORMS, **BIASES, **QK_NORMS},
+    tensors=LLAMA,
     read=_read,
     write=_write,
 )

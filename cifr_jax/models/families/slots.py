@@ -72,12 +72,6 @@ class Slot(NamedTuple):
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return np.ascontiguousarray(whole)
 
-    def write(self, tree: Mapping[str, Any], tensor: np.ndarray) -> None:
-        """Copies a tensor of the file into a tree of NumPy arrays."""
-        for piece in self.pieces:
-            rows = tensor[piece.rows]
-            piece.of(tree)[...] = rows.T if piece.transposed else rows
-
 
 def tensor_slots(config: DecoderConfig) -> dict[str, Slot]:
     """Every tensor that a folder of this config must hold, with its place."""

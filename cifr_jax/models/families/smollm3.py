@@ -12,14 +12,7 @@ from cifr_jax.models.families.common import (
     write_biases,
     write_layer_types,
 )
-from cifr_jax.models.families.family import (
-    ATTENTION,
-    BIASES,
-    ENDS,
-    FEED_FORWARD,
-    NORMS,
-    Family,
-)
+from cifr_jax.models.families.family import LLAMA, Family
 from cifr_jax.models.families.rope_settings import read_rope, write_rope
 from cifr_jax.models.families.settings import Settings
 
@@ -66,7 +59,7 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     name="smollm3",
     architecture="SmolLM3ForCausalLM",
-    tensors={**ENDS, **ATTENTION, **FEED_FORWARD, **NORMS, **BIASES},
+    tensors=LLAMA,
     read=_read,
     write=_write,
 )

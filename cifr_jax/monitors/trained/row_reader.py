@@ -68,6 +68,7 @@ def canary_probes(
     adapter: Adapter | None,
     Cs: Sequence[float],
     pools: Sequence[str] = POOLS,
+    layers: Sequence[int] | None = None,
 ) -> list[CanaryProbe]:
     """Probes of one model at every layer, pool and C, taught by its canaries.
 
@@ -76,22 +77,24 @@ def canary_probes(
       canaries: plain requests of both classes.
       adapter: of the model; None: the base itself.
       Cs: inverse penalties.
-      pools: what activations are read.
+      pools, layers: what activations are read; None: all layers.
     """
     seen = capture_tokens(
         lm.config, lm.params, request_ids(lm, canaries.chats), adapter, tuple(pools)
     )
+    chosen = range(lm.config.n_layers) if layers is None else layers
     made = []
     for pool in pools:
-        x_lnd = seen[pool].astype(np.float32)
+        x_lnd = seen[pool][list(chosen)].astype(np.float32)
         fits = probes.sweep(x_lnd, canaries.restricted_n.astype(int), Cs)
         made += [
             _on_scale(
-                Place(l, pool, float(C)), fits.probe(l, c), x_lnd[l], canaries.restricted_n
+                Place(layer, pool, float(C)), fits.probe(l, c), x_lnd[l],
+                canaries.restricted_n,
             )
-            for l in range(len(x_lnd))
+            for l, layer in enumerate(chosen)
             for c, C in enumerate(Cs)
-        ]
+        ]  # fmt: skip
     return made
 
 
@@ -107,11 +110,7 @@ def start_from(
     lm: LanguageModel, canaries: Canaries, adapter: Adapter | None, place: Place
 ) -> Start:
     """Asks the model its canaries, and teaches the probe."""
-    (probe,) = (
-        one
-        for one in canary_probes(lm, canaries, adapter, [place.C], [place.pool])
-        if one.place.layer == place.layer
-    )
+    (probe,) = canary_probes(lm, canaries, adapter, [place.C], [place.pool], [place.layer])
     return Start(adapter, probe)
 
 
@@ -132,7 +131,8 @@ def signs(
       refusal: how the base refuses.
     """
     ids = request_ids(lm, [e.messages[:-1] for e in examples])
-    seen = capture_tokens(lm.config, lm.params, ids, adapter, POOLS)
+    pools = tuple(dict.fromkeys(one.place.pool for one in found))
+    seen = capture_tokens(lm.config, lm.params, ids, adapter, pools)
     end = [min(lm.tokenizer.eos_ids)]
     answers = [lm.tokenizer.encode(e.messages[-1].content) + end for e in examples]
     said = lm.score(ids, answers, adapter)
