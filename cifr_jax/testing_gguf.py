@@ -120,6 +120,8 @@ def write_gguf(
     for key, value in (fields | metadata(config) | changes).items():
         if isinstance(value, list):
             writer.add_array(key, value)
+        elif isinstance(value, bool):
+            writer.add_bool(key, value)
         elif isinstance(value, str):
             writer.add_string(key, value)
         elif isinstance(value, float):

@@ -66,7 +66,7 @@ def load_gguf(
     """Reads a GGUF file.
 
     Args:
-      path: the file; architecture llama, qwen2 or qwen3, byte-level BPE tokenizer.
+      path: the file; architecture llama, qwen2 or qwen3.
       dtype: of the parameters.
       mesh: where they go; None: the default device.
 

@@ -1,6 +1,13 @@
-"""The byte-level BPE tokenizer in a GGUF file's metadata."""
+"""The tokenizer in a GGUF file's metadata: byte-level BPE, or SentencePiece's BPE.
 
-from collections.abc import Mapping
+SentencePiece (Llama 2, the first Mistral) stores pieces with scores, no merges: any two
+neighbours whose union is a piece may merge, the best score first. As in Hugging Face's
+tokenizers of these models, each way to cut a piece in two becomes a merge, in the order of
+scores.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import (
@@ -17,6 +24,9 @@ from cifr_jax.errors import UserError
 from cifr_jax.models.tokenizer import ChatTokenizer
 
 _CONTROL, _USER_DEFINED = 3, 4  # token types that are not plain vocabulary
+_PIECE = 1  # type of plain vocabulary
+_BLANK = "\u2581"  # a blank within a piece of SentencePiece
+_LONGEST = 256  # characters of a piece; SentencePiece's own limit is 16
 _MEND = "give a whole GGUF file"
 
 
@@ -46,6 +56,73 @@ _COMPOSED = ("qwen2",)  # text is brought into Unicode's form C first
 _WHOLE_WORDS = ("llama-bpe",)  # a word in the vocabulary is taken without merging
 
 
+_Field = Callable[..., Any]  # name, type, default: a field of the metadata, checked
+
+
+def _byte_level(tokens: Sequence[str], field: _Field, where: str) -> Tokenizer:
+    if (pre := field("pre", str, "default")) not in _PRE_TOKENIZERS:
+        mend = f"supported is one of {', '.join(map(repr, _PRE_TOKENIZERS))}"
+        raise UserError(where, f"pre-tokenizer {pre!r}", mend)
+    vocab = {token: i for i, token in enumerate(tokens)}
+    pairs = [tuple(merge.split(" ")) for merge in field("merges", list)]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=pairs, ignore_merges=pre in _WHOLE_WORDS)
+    )
+    if pre in _COMPOSED:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_PRE_TOKENIZERS[pre])
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def piece_merges(pieces: Mapping[str, tuple[int, float]]) -> list[tuple[str, str]]:
+    """Merges that follow from the scores of pieces.
+
+    Args:
+      pieces: id and score of each plain piece.
+    """
+    ranked = []
+    for piece, (_, score) in pieces.items():
+        if len(piece) > _LONGEST or not math.isfinite(score):
+            raise ValueError(f"a piece of {len(piece):,} characters with score {score}")
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in pieces and right in pieces:
+                ranked.append((-score, pieces[left][0], pieces[right][0], left, right))
+    return [(left, right) for *_, left, right in sorted(ranked)]
+
+
+def _sentencepiece(tokens: Sequence[str], field: _Field, where: str) -> Tokenizer:
+    if field("remove_extra_whitespaces", bool, False):
+        what = "tokenizer.ggml.remove_extra_whitespaces = True"
+        raise UserError(where, what, "the tokenizer keeps all blanks")
+    types = field("token_type", list)
+    pieces = {
+        token: (i, float(score))
+        for i, (token, score, kind) in enumerate(
+            zip(tokens, field("scores", list), types, strict=True)
+        )
+        if kind == _PIECE
+    }
+    unknown = tokens[range(len(tokens)).index(field("unknown_token_id", int, 0))]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    bpe = models.BPE(vocab=vocab, merges=piece_merges(pieces), unk_token=unknown,
+                     fuse_unk=True, byte_fallback=True)  # fmt: skip
+    tokenizer = Tokenizer(bpe)
+    blanks = normalizers.Replace(" ", _BLANK)
+    steps = [decoders.Replace(_BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if field("add_space_prefix", bool, True):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_BLANK), blanks])
+        steps.append(decoders.Strip(" ", 1, 0))
+    else:
+        tokenizer.normalizer = blanks
+    tokenizer.decoder = decoders.Sequence(steps)
+    return tokenizer
+
+
+_KINDS = {"gpt2": _byte_level, "llama": _sentencepiece}
+
+
 def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
     """Tokenizer and chat template.
 
@@ -64,19 +141,13 @@ def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
             raise UserError(where, what, _MEND)
         return value
 
-    if (model := field("model", str)) != "gpt2":
-        mend = "only byte-level BPE ('gpt2') is supported"
+    if (model := field("model", str)) not in _KINDS:
+        mend = "byte-level BPE ('gpt2') and SentencePiece's BPE ('llama') are supported"
         raise UserError(where, f"tokenizer model {model!r}", mend)
-    if (pre := field("pre", str, "default")) not in _PRE_TOKENIZERS:
-        mend = f"supported is one of {', '.join(map(repr, _PRE_TOKENIZERS))}"
-        raise UserError(where, f"pre-tokenizer {pre!r}", mend)
-    tokens, merges = field("tokens", list), field("merges", list)
-    types = field("token_type", list, [1] * len(tokens))
+    tokens = field("tokens", list)
+    types = field("token_type", list, [_PIECE] * len(tokens))
     try:
-        vocab = {token: i for i, token in enumerate(tokens)}
-        pairs = [tuple(merge.split(" ")) for merge in merges]
-        bpe = models.BPE(vocab=vocab, merges=pairs, ignore_merges=pre in _WHOLE_WORDS)
-        tokenizer = Tokenizer(bpe)
+        tokenizer = _KINDS[model](tokens, field, where)
         added = [
             AddedToken(token, special=kind == _CONTROL, normalized=False)
             for token, kind in zip(tokens, types, strict=True)
@@ -88,12 +159,10 @@ def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
             for name in ("bos", "eos", "eot", "unknown", "padding")
             if (i := fields.get(f"tokenizer.ggml.{name}_token_id")) is not None
         }
+    except UserError:
+        raise
     except Exception as e:  # the bindings raise plain Exception for a broken vocabulary
         raise UserError(where, f"broken tokenizer ({e})", _MEND) from e
-    if pre in _COMPOSED:
-        tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_PRE_TOKENIZERS[pre])
-    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([token for token in added if token.special])
     tokenizer.add_tokens([token for token in added if not token.special])
     template = fields.get("tokenizer.chat_template")

@@ -2,17 +2,21 @@
 
     python tests/goldens/make_goldens.py
 
-needs torch and transformers (made with torch 2.13.0, transformers 5.23.0). Writes beside
-itself: `llama/<case>/`, random Llama checkpoints with the logits of a right-padded batch
-(fp32), and `chat/`, a small tokenizer with conversations as `apply_chat_template` renders
-and encodes them. Nothing is pickled.
+needs the extra `parity` (made with torch 2.13.0, transformers 5.23.0, sentencepiece 0.2.3).
+Writes beside itself: `llama/<case>/` and `families/<case>/`, random checkpoints with logits
+(fp32), `chat/`, a small tokenizer with conversations as `apply_chat_template` renders and
+encodes them, and `sentencepiece.json`, pieces and scores with texts as SentencePiece cuts
+them. Nothing is pickled.
 """
 
+import io
 import json
+import random
 import shutil
 from pathlib import Path
 
 import numpy as np
+import sentencepiece
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -246,6 +250,46 @@ def make_chat(folder: Path) -> None:
     (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
 
 
+def train_pieces(text: str) -> sentencepiece.SentencePieceProcessor:
+    """A small model of the kind that Llama 2 has: BPE over bytes and blanks."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text.splitlines()), model_writer=model, vocab_size=420,
+        model_type="bpe", byte_fallback=True, split_digits=True, minloglevel=2,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+    )  # fmt: skip
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
+def piece_fields(pieces: sentencepiece.SentencePieceProcessor) -> dict[str, list]:
+    """Tokens, scores and types, as GGUF has them."""
+    ids = range(pieces.get_piece_size())
+    kinds = {2: pieces.is_unknown, 3: pieces.is_control, 6: pieces.is_byte}
+    return {
+        "tokens": [pieces.id_to_piece(i) for i in ids],
+        "scores": [pieces.get_score(i) for i in ids],
+        "token_type": [next((k for k, is_ in kinds.items() if is_(i)), 1) for i in ids],
+    }
+
+
+def odd_texts(n: int, seed: int) -> list[str]:
+    """Texts of repeated letters, runs of blanks, controls and signs that no piece has."""
+    rng = random.Random(seed)
+    signs = "aaabbb the  e eetthh\n\t12 é日🙂\u2581"
+    return ["".join(rng.choices(signs, k=rng.randrange(30))) for _ in range(n)]
+
+
+def make_sentencepiece(path: Path) -> None:
+    """Pieces of this file's own text."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    pieces = train_pieces(source)
+    texts = [*source.splitlines()[:40], *odd_texts(200, seed=0), "<s> </s> [INST]"]
+    cases = [{"text": text, "ids": pieces.encode(text)} for text in texts]
+    held = json.dumps(piece_fields(pieces) | {"cases": cases}, ensure_ascii=False)
+    path.write_text(held + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     for name in ("llama", "families", "chat"):
         shutil.rmtree(HERE / name, ignore_errors=True)
@@ -254,3 +298,4 @@ if __name__ == "__main__":
     for number, (name, settings) in enumerate(FAMILIES.items()):
         make_family(HERE / "families" / name, name, settings, seed=number)
     make_chat(HERE / "chat")
+    make_sentencepiece(HERE / "sentencepiece.json")

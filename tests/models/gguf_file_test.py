@@ -130,7 +130,7 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
         ({"llama__attention__head_count_kv": 3}, "heads"),
         ({"llama__feed_forward_length": 65}, "has shape"),
         ({"llama__rope__freq_base": "x"}, "llama.rope.freq_base is 'x'"),
-        ({"tokenizer__ggml__model": "llama"}, "tokenizer model 'llama'"),
+        ({"tokenizer__ggml__model": "t5"}, "tokenizer model 't5'"),
         ({"tokenizer__ggml__pre": "bloom"}, "pre-tokenizer 'bloom'"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens is missing"),
         ({"tokenizer__ggml__merges": ["no such"]}, "broken tokenizer"),
