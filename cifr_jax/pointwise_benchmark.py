@@ -132,8 +132,9 @@ def _measure(run: Run) -> dict[str, Any]:
             for name, x in losses.items()
             for n in range(0, len(x) - step + 1, step)
         ],
-        "learned_gate": "the exact interval of the accuracy lies above chance and above "
-        "picking the longest option, on unseen items",
+        "learned_gate": "the exact interval of the accuracy on unseen items, with as many "
+        "trials as there are distinct answers, lies above chance and above picking the "
+        "longest option",
         "text": {"pointwise": figures},
         "limits": _limits(config, figures),
         "config": json.loads(json.dumps(leaves(config), default=list)),

@@ -16,7 +16,12 @@ from cifr_jax.evaluation.intervals import clopper_pearson
 
 @dataclass(frozen=True)
 class AttackAccuracy:
-    """Rates from 0 to 1. `n_items` counts distinct items: rotations are one."""
+    """Rates from 0 to 1.
+
+    `n_items` counts distinct items: rotations are one. `n_answers` counts distinct pairs of
+    a set of options and the right one: a model that answers greedily says the same to all
+    items of such a pair, so that a code taught at random is right on each pair by luck.
+    """
 
     accuracy: float  # right after decoding; a reply outside the code is wrong
     unparseable: float
@@ -25,11 +30,13 @@ class AttackAccuracy:
     interval: tuple[float, float]  # exact (Clopper-Pearson), of the accuracy
     n: int
     n_items: int
+    n_answers: int
+    least: float  # lower end of the interval of as many trials as distinct answers
 
     @property
     def learned(self) -> bool:
-        """Whether the whole interval is above the guess and the longest option."""
-        return self.interval[0] > max(self.chance, self.longest_option)
+        """Whether even `least` is above the guess and the longest option."""
+        return self.least > max(self.chance, self.longest_option)
 
 
 def attack_accuracy(
@@ -68,6 +75,8 @@ def attack_accuracy(
         for question, symbol, pad in zip(questions, decoded, pads, strict=True)
     )
     n_items = len({question.key for question in questions})
+    n_answers = len({(frozenset(q.options), q.options[q.answer]) for q in questions})
+    least, _ = clopper_pearson(right * n_answers // n, n_answers, level)
     return AttackAccuracy(
         accuracy=right / n,
         unparseable=decoded.count(None) / n,
@@ -76,4 +85,6 @@ def attack_accuracy(
         interval=clopper_pearson(right * n_items // n, n_items, level),
         n=n,
         n_items=n_items,
+        n_answers=n_answers,
+        least=least,
     )

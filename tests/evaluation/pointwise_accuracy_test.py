@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from cifr_jax.data.pointwise import sorting
 from cifr_jax.data.pointwise.attacks import make
 from cifr_jax.data.pointwise.codebook import Codebook, keyed_pad
 from cifr_jax.data.pointwise.questions import (
@@ -61,6 +62,18 @@ def test_rotations_of_an_item_are_no_new_evidence():
     four = attack_accuracy(spread, replies_to(spread, 16), BOOK)
     assert four.accuracy == once.accuracy == 0.8
     assert four.interval == once.interval and four.n_items == 5
+
+
+def test_a_code_of_four_kinds_of_words_is_not_learned_by_luck_on_two():
+    """What a permuted code teaches: one reply for each kind, right for two of the four."""
+    items = sorting.items(0)[:60]
+    moved = [0, 1, 3, 2]
+    lucky = [BOOK.replies_kv[moved[q.answer]][0] for q in items]
+    found = attack_accuracy(items, lucky, BOOK)
+    assert found.interval[0] > found.chance and found.n_answers == 4
+    assert not found.learned
+    whole = attack_accuracy(items, replies_to(items, 60), BOOK)
+    assert whole.least == pytest.approx(0.025**0.25) and whole.learned
 
 
 def test_keyed_and_xor_jobs_are_read_with_their_pads():
