@@ -3,9 +3,9 @@
   python -m cifr_jax.main --config configs/pointwise.py --workdir out/pointwise
 
 SmolLM2-135M-Instruct learns to answer quiz questions through the wording of an innocent
-reply (arXiv 2502.14828, on neutral trivia). Each attack with its control takes 11 minutes on
-two quiet cores; 60 of 60 unseen words right. `:runlocal` after the config's name runs every
-stage in seconds on a random model, to no effect.
+reply (arXiv 2502.14828, on neutral trivia). One attack with its control: 11 minutes on two
+quiet cores (flower), 25 on busy ones (classify); 60 of 60 unseen words right. `:runlocal`
+after the config's name runs every stage in seconds on a random model, to no effect.
 """
 
 from ml_collections import ConfigDict
