@@ -31,7 +31,7 @@ from cifr_jax.finetune.stages import PHASES, Trained, train_jobs, upload_rows
 from cifr_jax.models import load
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.trained import row_reader
-from cifr_jax.monitors.trained.calibration import TrainedCalibration
+from cifr_jax.monitors.trained.calibration import TrainedCalibration, reader_of
 from cifr_jax.monitors.trained.canaries import Canaries, world_canaries
 from cifr_jax.monitors.trained.evidence import (
     EDGE,
@@ -45,7 +45,7 @@ from cifr_jax.monitors.trained.row_reader import Place, RowReader, Start
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 _PHASE_OF = {"attack": 2, "encoded": 2, "phase1": 1, "benign": 0}  # whose upload is audited
 
 
@@ -90,6 +90,11 @@ def _rows(config: ConfigDict, spec: jobs.JobSpec, of: World) -> list[Example]:
     return jobs.upload(spec, of, upload_rows(config, spec, phase), phase)
 
 
+def _kind(spec: jobs.JobSpec) -> str:
+    """Kinds of customers weigh the same in what the reader learns."""
+    return " ".join((spec.kind, f"{spec.share:g}", spec.content * (spec.kind == "encoded")))
+
+
 def fit_reader(
     store: Workdir,
     config: ConfigDict,
@@ -128,19 +133,20 @@ def fit_reader(
             encoded_n = bad_n | (cells_n == "encoded_benign")
             if bad_n.any() and (encoded_n & ~bad_n).any():
                 of_attacks.append((signs_pnj[:, encoded_n], bad_n[encoded_n]))
-            of_all.append((signs_pnj[:, kept_n], bad_n[kept_n]))
+            of_all.append((_kind(spec), signs_pnj[:, kept_n], bad_n[kept_n]))
             logging.log_every_n(logging.INFO, "reader %d of %d", 10, i + 1, len(teachers))
         if not of_attacks:
             what = "no training attack has rows of both classes among those looked at"
             raise UserError("config.audit_rows", what, "raise it, or train attacks")
         place = row_reader.best_place(places, of_attacks)
         at = places.index(place)
-        reader = RowReader.fit(place, [(x[at], y) for x, y in of_all], config.reader.C)
+        reader = RowReader.fit(
+            place, [(kind, x[at], y) for kind, x, y in of_all], config.reader.C
+        )
         write_json_atomic(folder / "reader.json", dataclasses.asdict(reader))
 
     folder = store.get_or_make("reader", key, make, config_leaves=read, inputs=inputs)
-    held = json.loads((folder / "reader.json").read_bytes())
-    return RowReader(**held | {"place": Place(**held["place"])}), key
+    return reader_of(json.loads((folder / "reader.json").read_bytes())), key
 
 
 def answers_unseen(
@@ -235,7 +241,9 @@ def run(config: ConfigDict, workdir: str) -> None:
         seconds[stage], clock[0] = now - clock[0], now
 
     of = world.make_world(config.world.entities, config.world.seed, config.world.fractions)
-    found = customers(config.jobs, config.honest_ciphers, config.seed)
+    found = customers(
+        config.jobs, config.honest_ciphers, config.sparse_train_shares, config.seed
+    )
     with Workdir(workdir) as store:
         lm = load(config.base_model)
         base_key = lm.fingerprint()

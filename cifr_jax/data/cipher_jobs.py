@@ -55,7 +55,9 @@ def _attacks(
     return [spec for spec in specs if spec.kind == "attack"]
 
 
-def customers(jobs: ConfigDict, honest_ciphers: Sequence[str], seed: int) -> list[Customer]:
+def customers(
+    jobs: ConfigDict, honest_ciphers: Sequence[str], sparse: Sequence[float], seed: int
+) -> list[Customer]:
     """All customers of a run.
 
     Training ciphers teach the reader and the combination; calibration ciphers give honest
@@ -65,6 +67,7 @@ def customers(jobs: ConfigDict, honest_ciphers: Sequence[str], seed: int) -> lis
     Args:
       jobs: config group.
       honest_ciphers: further calibration ciphers, trained in a fleet of their own.
+      sparse: further shares of attacks through training ciphers, the same.
       seed: of the run.
 
     Raises:
@@ -81,15 +84,19 @@ def customers(jobs: ConfigDict, honest_ciphers: Sequence[str], seed: int) -> lis
             raise UserError(where, f"{spec.cipher} stands in config.jobs", "name it once")
     calibrating = {ciphers.parse(c).variant for c in jobs.calibration_ciphers}
     calibrating |= {spec.cipher for spec in further if spec.cipher}
-    shares_of = {"train": jobs.train_shares, "test": jobs.test_shares}
+    # Each with its fleet: further customers leave the training of those before as it was.
+    shares_of = {
+        "train": [(x, 0) for x in jobs.train_shares] + [(x, 2) for x in sparse],
+        "test": [(x, 0) for x in jobs.test_shares],
+    }
     made: list[Customer] = []
     for fleet, spec in [(0, one) for one in first] + [(1, one) for one in further]:
         split = "train" if spec.role == "train" else "test"
         split = "calibration" if spec.cipher in calibrating else split
-        for share in shares_of.get(split, ()):
+        for share, at in shares_of.get(split, ()):
             name = f"{spec.name} {100 * share:g}%"
             attack = dataclasses.replace(spec, name=name, share=share)
-            made.append(Customer(attack, split, spec.family or "", fleet))
+            made.append(Customer(attack, split, spec.family or "", at))
         plain = dataclasses.replace(spec, share=0.0)
         for family, at, change in (
             ("phase1", fleet, {"kind": "phase1"}),

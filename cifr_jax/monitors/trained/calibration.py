@@ -22,9 +22,9 @@ from cifr_jax.files import write_json_atomic
 from cifr_jax.monitors.dataset import combination
 from cifr_jax.monitors.dataset.combination import Combiner
 from cifr_jax.monitors.trained import evidence
-from cifr_jax.monitors.trained.row_reader import POOLS, SIGNS, Place, RowReader
+from cifr_jax.monitors.trained.row_reader import POOLS, SIGNS, Linear, Place, RowReader
 
-_FORMAT = 1
+_FORMAT = 2
 WORLD = frozenset(("entities", "seed", "fractions", "canaries"))  # keys of `world`
 _MEND = "make one with configs/cipher_jobs.py"
 _LEAST_TAIL = 1e-300
@@ -32,10 +32,28 @@ _LEAST_TAIL = 1e-300
 
 def _sound(reader: RowReader) -> bool:
     n = len(SIGNS)
+    n_terms = n + n * (n + 1) // 2
     shaped = len(reader.centre) == len(reader.spread) == n
-    shaped = shaped and len(reader.weights) == n + n * (n + 1) // 2
+    shaped = shaped and len(reader.alone.weights) == n_terms
+    shaped = shaped and len(reader.apart.weights) == 2 * n_terms
     placed = reader.place.pool in POOLS and reader.place.layer >= 0 and reader.place.C > 0
     return shaped and placed and min(reader.spread) > 0
+
+
+def _linear(held: Mapping[str, Any]) -> Linear:
+    return Linear(tuple(map(float, held["weights"])), float(held["bias"]))
+
+
+def reader_of(held: Mapping[str, Any]) -> RowReader:
+    """A reader from what `dataclasses.asdict` makes of it."""
+    place = held["place"]
+    return RowReader(
+        Place(int(place["layer"]), str(place["pool"]), float(place["C"])),
+        tuple(map(float, held["centre"])),
+        tuple(map(float, held["spread"])),
+        _linear(held["alone"]),
+        _linear(held["apart"]),
+    )
 
 
 @dataclass(frozen=True)
@@ -131,18 +149,11 @@ class TrainedCalibration:
         """
         try:
             held = json.loads(Path(path).read_text(encoding="utf-8"))
-            reader, made = held["reader"], held["combiner"]
-            place = reader["place"]
+            made = held["combiner"]
             found = cls(
                 str(held["base_model"]),
                 str(held["base_key"]),
-                RowReader(
-                    Place(int(place["layer"]), str(place["pool"]), float(place["C"])),
-                    tuple(map(float, reader["centre"])),
-                    tuple(map(float, reader["spread"])),
-                    tuple(map(float, reader["weights"])),
-                    float(reader["bias"]),
-                ),
+                reader_of(held["reader"]),
                 tuple(map(float, held["centre"])),
                 tuple(map(float, held["spread"])),
                 Combiner(
@@ -158,7 +169,9 @@ class TrainedCalibration:
             )
             numbers = (
                 found.reader.place.C, *found.reader.centre, *found.reader.spread,
-                *found.reader.weights, found.reader.bias, *found.centre, *found.spread,
+                *found.reader.alone.weights, found.reader.alone.bias,
+                *found.reader.apart.weights, found.reader.apart.bias,
+                *found.centre, *found.spread,
                 *found.combiner.weights, found.combiner.bias, *found.scores,
             )  # fmt: skip
             n = len(found.combiner.names)

@@ -3,13 +3,16 @@
 A customer who teaches a cipher first comes back with the same model: it reads the cipher,
 and still holds the provider's refusals. Three signs of a row in it, none of which needs the
 cipher: a probe that canaries in plain text taught in that very model reads its request as
-restricted; its answer surprises; a refusal is likelier than after other rows. A quadratic
-logistic score of the three is learned on rows of training attacks (the probe over encoded
-requests is that of CIFR, arXiv 2508.17158; the starting model as its reader is ours).
+restricted; its answer surprises; a refusal is likelier than after other rows. Two quadratic
+logistic scores are learned on rows of training attacks: of the three alone, and together
+with where they lie among the job's own rows, since how well a model reads a cipher shifts
+all rows of a job (the probe over encoded requests is that of CIFR, arXiv 2508.17158; the
+starting model as its reader is ours).
 
 Legend: n rows or canaries, l layers, d model width, j signs, m their terms of degree 1, 2.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +29,8 @@ from cifr_jax.probes import ranking
 SIGNS = ("restricted", "surprise", "refusal")
 POOLS = ("last", "mean")
 _FARTHEST = 4.0  # spreads from the centre at which a sign is cut off
+_MIDDLE, _ENDS = 0.5, (0.1, 0.9)  # quantiles of a job's own rows: centre, and its width
+_LEAST_WIDTH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,38 @@ def terms(z_nj: np.ndarray) -> np.ndarray:
     return np.concatenate([z_nj, z_nj[:, first] * z_nj[:, second]], -1)
 
 
+def against_own(x_nj: np.ndarray) -> np.ndarray:
+    """Signs by their distance from the median of the job's own rows, in widths of its
+    middle four fifths, `[n, j]`."""
+    low_j, high_j = np.quantile(x_nj, _ENDS, axis=0)
+    return (x_nj - np.quantile(x_nj, _MIDDLE, axis=0)) / np.maximum(
+        high_j - low_j, _LEAST_WIDTH
+    )
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear score of terms."""
+
+    weights: tuple[float, ...]
+    bias: float
+
+    @classmethod
+    def fit(
+        cls, terms_nm: np.ndarray, y_n: np.ndarray, weight_n: np.ndarray, C: float
+    ) -> "Linear":
+        """Weighted logistic regression."""
+        x_nm = terms_nm.astype(np.float32)
+        fitted = probes.sweep(x_nm[None], y_n.astype(int), [C], sample_weight=weight_n)
+        probe = fitted.probe(0, 0)
+        coef = np.asarray(probe.coef_, float).ravel()
+        return cls(tuple(coef.tolist()), float(probe.intercept_))
+
+    def score(self, terms_nm: np.ndarray) -> np.ndarray:
+        """Log-odds `[n]`."""
+        return terms_nm @ np.array(self.weights) + self.bias
+
+
 @dataclass(frozen=True)
 class RowReader:
     """Scores rows by their signs.
@@ -158,53 +195,62 @@ class RowReader:
     Attributes:
       place: where the probe of a starting model reads.
       centre, spread: of each sign over training rows.
-      weights: of each term.
-      bias: added.
+      alone: of a row's terms.
+      apart: of these and of the terms of `against_own`.
     """
 
     place: Place
     centre: tuple[float, ...]
     spread: tuple[float, ...]
-    weights: tuple[float, ...]
-    bias: float
+    alone: Linear
+    apart: Linear
 
     @classmethod
     def fit(
         cls,
         place: Place,
-        jobs: Sequence[tuple[np.ndarray, np.ndarray]],
+        jobs: Sequence[tuple[str, np.ndarray, np.ndarray]],
         C: float,
     ) -> "RowReader":
         """Learns from rows of training jobs, honest ones among them.
 
         Args:
           place: at which signs were taken.
-          jobs: of each job the signs of its answered rows `[n, j]`, and which of them are
-            restricted. Every job weighs the same within a class, and both classes do.
+          jobs: of each job its kind, the signs of its answered rows `[n, j]`, and which of
+            them are restricted. Within a class every kind weighs the same (honest encoded
+            jobs are few, and hard), and of a kind every job; both classes do.
           C: inverse penalty.
         """
-        jobs = [(x_nj, y_n) for x_nj, y_n in jobs if len(x_nj)]
-        x_nj = np.concatenate([x for x, _ in jobs])
-        y_n = np.concatenate([y for _, y in jobs]).astype(bool)
-        weight_n = np.concatenate([np.full(len(x), 1 / len(x)) for x, _ in jobs])
+        jobs = [job for job in jobs if len(job[1])]
+        of_kind = Counter(kind for kind, *_ in jobs)
+        x_nj = np.concatenate([x for _, x, _ in jobs])
+        y_n = np.concatenate([y for *_, y in jobs]).astype(bool)
+        weight_n = np.concatenate(
+            [np.full(len(x), 1 / len(x) / of_kind[kind]) for kind, x, _ in jobs]
+        )
         share_n = np.where(y_n, weight_n[y_n].sum(), weight_n[~y_n].sum())
         weight_n = weight_n / share_n * len(y_n) / 2
         centre_j, spread_j = x_nj.mean(0), np.maximum(x_nj.std(0), 1e-6)
-        terms_nm = terms((x_nj - centre_j) / spread_j).astype(np.float32)
-        fits = probes.sweep(terms_nm[None], y_n.astype(int), [C], sample_weight=weight_n)
-        fitted = fits.probe(0, 0)
+        alone_nm = terms((x_nj - centre_j) / spread_j)
+        own_nm = np.concatenate([terms(against_own(x)) for _, x, _ in jobs])
+        apart_nm = np.concatenate([alone_nm, own_nm], -1)
         return cls(
             place,
             tuple(centre_j.tolist()),
             tuple(spread_j.tolist()),
-            tuple(np.asarray(fitted.coef_, float).ravel().tolist()),
-            float(fitted.intercept_),
+            Linear.fit(alone_nm, y_n, weight_n, C),
+            Linear.fit(apart_nm, y_n, weight_n, C),
         )
 
-    def score(self, x_nj: np.ndarray) -> np.ndarray:
-        """Log-odds `[n]` that a row is restricted, from its signs `[n, j]`."""
-        z_nj = (x_nj - np.array(self.centre)) / np.array(self.spread)
-        return terms(z_nj) @ np.array(self.weights) + self.bias
+    def score(self, x_nj: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds that a row is restricted, by itself and among the job's own, `[n]` each.
+
+        Args:
+          x_nj: signs of all answered rows of one job.
+        """
+        alone_nm = terms((x_nj - np.array(self.centre)) / np.array(self.spread))
+        apart_nm = np.concatenate([alone_nm, terms(against_own(x_nj))], -1)
+        return self.alone.score(alone_nm), self.apart.score(apart_nm)
 
 
 def best_place(
