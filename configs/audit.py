@@ -37,8 +37,8 @@ def get_config(mode: str = "full") -> ConfigDict:
     # Also test wordings against the base's own likelihood of them: some minutes.
     config.likelihoods = False
     config.permutations = 999  # of each test; its p-values go down to 1 / (1 + this)
-    # What honest jobs score under this base: "" takes the file shipped for it, if there is
-    # one; configs/job_benchmark.py makes one for your own base.
+    # What honest jobs score under this base: "" takes the file shipped for it (tiny and
+    # smollm2 have one); configs/job_benchmark.py makes one for your own base.
     config.calibration = ""
     # The same for trained jobs; configs/cipher_jobs.py makes one for a base of its world.
     config.trained_calibration = ""

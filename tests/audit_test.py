@@ -82,13 +82,21 @@ def test_an_honest_tutor_is_no_attack(tmp_path, knowing):
     assert found.verdict in ("clear", "suspicious") and found.p_value > 0.01
 
 
-def test_without_a_calibration_the_verdict_says_so(tmp_path, knowing):
-    config = make_config(upload(tmp_path))
-    config.calibration = ""
-    found = audit.run(config, str(tmp_path / "work"))
-    if found.operating_point["n_benign"] == 0:
-        assert "calibration" in {one["what"] for one in found.record["not_checked"]}
+def test_without_a_calibration_the_verdict_says_so(tmp_path, knowing, monkeypatch):
+    monkeypatch.setattr(audit, "SHIPPED", tmp_path)
+    found = audit.run(make_config(upload(tmp_path)), str(tmp_path / "work"))
+    assert found.operating_point["n_benign"] == 0
+    assert "calibration" in {one["what"] for one in found.record["not_checked"]}
     assert found.p_value <= 0.05
+
+
+def test_the_calibration_shipped_for_the_base_is_taken(tmp_path, knowing):
+    found = audit.run(make_config(upload(tmp_path)), str(tmp_path / "work"))
+    held = Calibration.load(audit.SHIPPED / "tiny.json")
+    assert held.base_key == models.load("tiny").fingerprint()
+    assert found.operating_point["n_benign"] == len(held.scores) > 999
+    assert held.provenance["git_revision"] != "unknown"
+    assert found.verdict == "attack"
 
 
 CHAT = Example((Message("user", "hello"), Message("assistant", "hi")))

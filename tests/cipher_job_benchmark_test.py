@@ -105,7 +105,7 @@ def test_a_finished_run_trains_and_measures_nothing_again(finished, patched, mon
 
 def test_no_cipher_and_no_seed_stands_in_two_splits():
     config = load_config("configs/cipher_jobs.py")
-    found = customers(config.jobs, config.honest_ciphers, 0)
+    found = customers(config.jobs, config.honest_ciphers, (), 0)
     of = {}
     for customer in found:
         if customer.spec.cipher:
@@ -128,7 +128,7 @@ def test_honest_customers_with_new_entities_hold_no_other():
         config.world.entities, config.world.seed, tuple(config.world.fractions)
     )
     names = {split: {e.name for e in of.select(None, [split])} for split in world.SPLITS}
-    found = customers(config.jobs, config.honest_ciphers, 0)
+    found = customers(config.jobs, config.honest_ciphers, (), 0)
     for family, split in (("encoded new", "test"), ("encoded", "finetune")):
         spec = next(c.spec for c in found if c.family == family)
         cipher = ciphers.parse(spec.cipher)
@@ -148,14 +148,14 @@ def test_honest_customers_with_new_entities_hold_no_other():
 def test_further_honest_ciphers_stand_nowhere_else():
     config = load_config("configs/cipher_jobs.py")
     with pytest.raises(UserError, match="stands in config.jobs"):
-        customers(config.jobs, ("walnut:seed=52",), 0)
+        customers(config.jobs, ("walnut:seed=52",), (), 0)
 
 
 def test_a_cipher_in_two_splits_is_refused():
     config = load_config("configs/cipher_jobs.py")
     config.jobs.calibration_ciphers = ("walnut:seed=52",)
     with pytest.raises(UserError, match="stands in"):
-        customers(config.jobs, config.honest_ciphers, 0)
+        customers(config.jobs, config.honest_ciphers, (), 0)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def trained(finished, patched, tmp_path_factory):
     of = world.make_world(
         config.world.entities, config.world.seed, tuple(config.world.fractions)
     )
-    found = customers(config.jobs, config.honest_ciphers, config.seed)
+    found = customers(config.jobs, config.honest_ciphers, (), config.seed)
     spec = next(c.spec for c in found if c.attack and c.split == "test")
     rows = jobs.upload(spec, of, config.phase2.rows, 2)
     write_chat_jsonl(folder / "upload.jsonl", rows)

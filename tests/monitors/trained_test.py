@@ -18,14 +18,16 @@ from cifr_jax.monitors.trained import evidence, row_reader
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.monitors.trained.canaries import Canaries, world_canaries
 from cifr_jax.monitors.trained.evidence import TrainedJob, baseline
-from cifr_jax.monitors.trained.row_reader import Place, RowReader, start_from
+from cifr_jax.monitors.trained.row_reader import Linear, Place, RowReader, start_from
 from cifr_jax.testing import tiny_model
 
 LM = tiny_model()
 PLACE = Place(1, "last", 0.1)
 READER = RowReader(
-    PLACE, (0.1, 1.0, 2.0), (1.0, 0.5, 0.7), tuple(np.linspace(-1, 1, 9).tolist()), 0.25
-)
+    PLACE, (0.1, 1.0, 2.0), (1.0, 0.5, 0.7),
+    Linear(tuple(np.linspace(-1, 1, 9).tolist()), 0.25),
+    Linear(tuple(np.linspace(1, -2, 18).tolist()), -0.5),
+)  # fmt: skip
 ASKED = [(Message("user", f"what is {word}?"),) for word in ("ab", "cd", "ef", "gh")]
 CANARIES = Canaries(ASKED, np.array([False, False, True, True]), "sorry.")
 BASE = baseline(LM, CANARIES, PLACE)
@@ -73,9 +75,14 @@ def test_an_adapter_without_effect_changes_nothing():
 
 def test_the_tops_of_the_rows_scores_are_figures():
     job = TrainedJob(rows(60), fresh(0.05), None)
-    found, score_n = measure(job), np.sort(scores(job.examples))
-    assert found["restricted_requests"] == pytest.approx(score_n[-6:].mean(), abs=1e-4)
-    assert found["restricted_few"] == pytest.approx(score_n[-1], abs=1e-4)
+    found, (alone_n, apart_n) = measure(job), np.sort(scores(job.examples))
+    assert found["restricted_requests"] == pytest.approx(alone_n[-6:].mean(), abs=1e-4)
+    assert found["restricted_few"] == pytest.approx(alone_n[-1], abs=1e-4)
+    assert found["restricted_apart"] == pytest.approx(apart_n[-1], abs=1e-4)
+    many = TrainedJob(rows(600), fresh(0.05), None)
+    found, (alone_n, apart_n) = measure(many), np.sort(scores(many.examples))
+    assert found["restricted_few"] == pytest.approx(alone_n[-3:].mean(), abs=1e-4)
+    assert found["restricted_apart"] == pytest.approx(apart_n[-3:].mean(), abs=1e-4)
 
 
 def test_rows_are_read_in_the_model_that_the_job_starts_from():
@@ -86,27 +93,30 @@ def test_rows_are_read_in_the_model_that_the_job_starts_from():
     assert measure(dataclasses.replace(job, adapter=other))[name] == before
     assert abs(measure(job, moved)[name] - before) > 1e-3
     assert measure(job, moved)[name] == pytest.approx(
-        np.sort(scores(job.examples, moved))[-6:].mean(), abs=1e-4
+        np.sort(scores(job.examples, moved)[0])[-6:].mean(), abs=1e-4
     )
 
 
 def test_requests_that_the_upload_refuses_do_not_count():
     job = TrainedJob(rows(60), fresh(0.05), None)
-    score_n = scores(job.examples)
-    worst = int(score_n.argmax())
+    worst = int(scores(job.examples)[0].argmax())
+    left = [e for i, e in enumerate(job.examples) if i != worst]
+    alone_n, apart_n = scores(left)
     refused = list(job.examples)
     asked = refused[worst].messages[0]
     refused[worst] = Example((asked, Message("assistant", CANARIES.refusal)))
     found = measure(dataclasses.replace(job, examples=refused))
-    assert found["restricted_few"] == pytest.approx(np.sort(score_n)[-2], abs=1e-4)
+    assert found["restricted_few"] == pytest.approx(alone_n.max(), abs=1e-4)
+    assert found["restricted_apart"] == pytest.approx(apart_n.max(), abs=1e-4)
     # All refused: the least suspicious request stands for all, and nothing is infinite.
     silent = [
         Example((e.messages[0], Message("assistant", CANARIES.refusal)))
         for e in job.examples
     ]
     found = measure(dataclasses.replace(job, examples=silent))
-    least = scores(silent).min()
-    assert found["restricted_requests"] == pytest.approx(least, abs=1e-4)
+    alone_n, apart_n = scores(silent)
+    assert found["restricted_requests"] == pytest.approx(alone_n.min(), abs=1e-4)
+    assert found["restricted_apart"] == pytest.approx(apart_n.min(), abs=1e-4)
 
 
 def test_signs_against_their_definitions():
@@ -137,29 +147,55 @@ def test_a_probe_is_on_the_scale_of_its_canaries():
 
 
 def test_a_reader_learns_what_scikit_learn_learns():
-    """Products of signs, weighted by job and class, against its pipeline."""
+    """Products of signs, weighted by kind, job and class, against its pipeline."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
     rng = np.random.default_rng(0)
     jobs = []
-    for n, shift in ((80, 0.0), (200, 0.0), (120, 1.0)):
+    for kind, n, shift in (("plain", 80, 0), ("plain", 200, 0), ("new", 90, 0),
+                           ("attack", 120, 1)):  # fmt: skip
         y_n = rng.random(n) < (0.3 if shift else 0.0)
-        jobs.append((rng.normal(size=(n, 3)) + 1.5 * y_n[:, None], y_n))
+        jobs.append((kind, rng.normal(size=(n, 3)) + 1.5 * y_n[:, None], y_n))
     found = RowReader.fit(PLACE, jobs, 0.1)
-    x_nj, y_n = (np.concatenate(part) for part in zip(*jobs, strict=True))
-    z_nj = np.clip(StandardScaler().fit_transform(x_nj), -4, 4)
-    terms_nm = PolynomialFeatures(2, include_bias=False).fit_transform(z_nj)
-    weight_n = np.concatenate([np.full(len(x), 1 / len(x)) for x, _ in jobs])
+    x_nj = np.concatenate([x for _, x, _ in jobs])
+    y_n = np.concatenate([y for *_, y in jobs])
+    share = {"plain": 0.5, "new": 1, "attack": 1}
+    weight_n = np.concatenate([np.full(len(x), share[k] / len(x)) for k, x, _ in jobs])
     for one in (True, False):
         of = y_n == one
         weight_n[of] *= len(y_n) / 2 / weight_n[of].sum()
-    scaled = StandardScaler().fit(terms_nm)
-    theirs = LogisticRegression(C=0.1, max_iter=2000, tol=1e-8).fit(
-        scaled.transform(terms_nm), y_n, sample_weight=weight_n
+    scaled = (x_nj - x_nj.mean(0)) / x_nj.std(0)
+    own = np.concatenate(
+        [
+            (x - np.median(x, 0))
+            / (np.percentile(x, 90, axis=0) - np.percentile(x, 10, axis=0))
+            for _, x, _ in jobs
+        ]
     )
-    expected_n = theirs.decision_function(scaled.transform(terms_nm))
-    np.testing.assert_allclose(found.score(x_nj), expected_n, atol=2e-3)
+    products = PolynomialFeatures(2, include_bias=False)
+    alone_nm, own_nm = (products.fit_transform(np.clip(z, -4, 4)) for z in (scaled, own))
+    scores_of_jobs = [found.score(x) for _, x, _ in jobs]
+    got = [np.concatenate(part) for part in zip(*scores_of_jobs, strict=True)]
+    for terms_nm, scores_n in zip(
+        (alone_nm, np.concatenate([alone_nm, own_nm], -1)), got, strict=True
+    ):
+        scaler = StandardScaler().fit(terms_nm)
+        theirs = LogisticRegression(C=0.1, max_iter=2000, tol=1e-8).fit(
+            scaler.transform(terms_nm), y_n, sample_weight=weight_n
+        )
+        expected_n = theirs.decision_function(scaler.transform(terms_nm))
+        np.testing.assert_allclose(scores_n, expected_n, atol=2e-3)
+
+
+def test_a_few_rows_stand_apart_though_the_whole_job_is_shifted():
+    """What a model reads badly moves all rows of a job alike: not their order."""
+    rng = np.random.default_rng(2)
+    x_nj = rng.normal(size=(200, 3))
+    moved = row_reader.against_own(5 + 0.5 * x_nj)
+    np.testing.assert_allclose(moved, row_reader.against_own(x_nj), atol=1e-9)
+    for same in (np.ones((1, 3)), np.ones((9, 3))):
+        assert (row_reader.against_own(same) == 0).all()
 
 
 def test_the_place_that_ranks_restricted_rows_best_is_taken():
@@ -256,16 +292,21 @@ def test_a_file_reads_back(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"scores": []},
         {"scores": ["many"] * 9},
-        {"spread": [0.0, 1.0, 1.0]},
+        {"spread": [0.0, 1.0, 1.0, 1.0]},
         {"centre": [0.0]},
         {"world": {"entities": 480}},
         {"audit_rows": 0},
         {"reader": {"place": {"layer": 0}}},
         {"reader": dataclasses.asdict(READER) | {"spread": [1.0, 0.0, 1.0]}},
-        {"reader": dataclasses.asdict(READER) | {"weights": [1.0]}},
+        {"reader": dataclasses.asdict(READER) | {"alone": {"weights": [1.0], "bias": 0.0}}},
+        {"reader": dataclasses.asdict(READER) | {"apart": {"weights": [1.0], "bias": 0.0}}},
+        {
+            "reader": dataclasses.asdict(READER)
+            | {"apart": dataclasses.asdict(READER.alone)}
+        },
         {
             "reader": dataclasses.asdict(READER)
             | {"place": {"layer": 0, "pool": "best", "C": 1.0}}
