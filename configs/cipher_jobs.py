@@ -6,7 +6,7 @@ Some hundred customers are trained: attacks through ciphers at three shares of r
 rows, honest customers of the same ciphers, honest customers without one. Leaves
 results.json, report.html and calibration.json, which configs/audit.py takes for trained
 jobs. Two hours beside other work. Expected: attacks with all or a quarter of the restricted
-rows are caught, of those with 5% a quarter (README). `:runlocal` after the config's name
+rows are caught, of those with 5% five in six (README). `:runlocal` after the config's name
 runs every stage in a minute or two, to no effect.
 """
 

@@ -60,7 +60,13 @@ class AdapterRows:
 
         Args:
           row_b: for each row the number of its adapter; -1: the base.
+
+        Raises:
+          ValueError: there is no adapter of such a number.
         """
+        n = self._scale_lm.shape[-1]
+        if not all(-1 <= row < n for row in row_b):
+            raise ValueError(f"adapters {sorted(set(row_b))}, where there are {n}")
         takes_bm = np.asarray(row_b)[:, None] == np.arange(self._scale_lm.shape[-1])
         scale_lbm = jnp.asarray(self._scale_lm[:, None] * takes_bm)
         return Adapter(self._layers, self._embed, self._head, scale_lbm)

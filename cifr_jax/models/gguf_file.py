@@ -112,7 +112,7 @@ def file_rows(n_rows: int, n_heads: int) -> np.ndarray:
 
 
 def _hf_name(name: str) -> str:
-    """The Hugging Face name of a tensor; unknown names stay, to be reported."""
+    """The Hugging Face name of a tensor; unknown names are marked, to be reported."""
     if name in _NAMES:
         return _NAMES[name]
     parts = name.split(".")
@@ -120,7 +120,8 @@ def _hf_name(name: str) -> str:
         block = _BLOCK_NAMES.get(parts[2])
         if block is not None:
             return f"model.layers.{parts[1]}.{block}.{parts[3]}"
-    return name
+    # As it stands it might be a name of Hugging Face's, and pass for another tensor.
+    return f"{name} (of the file)"
 
 
 class _Tensors:

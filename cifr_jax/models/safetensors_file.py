@@ -23,6 +23,7 @@ DTYPES: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
 }  # fmt: skip
 _MOST_HEADER = 100_000_000  # bytes: the format's own limit
+_LARGEST, _MOST_AXES = 2**63, 8  # of numbers and axes: products stay small
 _MEND = "the file is cut off or damaged: fetch it again"
 
 
@@ -97,8 +98,12 @@ class SafetensorsFile:
         except (TypeError, KeyError, ValueError):
             self._refuse(f"{name} is not described")
         numbers = [start, stop, *shape] if isinstance(shape, list) else [None]
-        if not isinstance(dtype, str) or not all(
-            type(n) is int and n >= 0 for n in numbers
+        if (
+            not isinstance(dtype, str)
+            or not all(
+                type(n) is int and 0 <= n < _LARGEST for n in numbers[: 2 + _MOST_AXES]
+            )
+            or len(numbers) > 2 + _MOST_AXES
         ):
             self._refuse(f"{name} is described wrongly")
         n_bytes = stop - start

@@ -284,7 +284,7 @@ def _find_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str | Non
     template = settings.get("chat_template")
     if isinstance(template, list):  # several, by name
         by_name = {
-            t.get("name"): t.get("template") for t in template if isinstance(t, dict)
+            str(t.get("name")): t.get("template") for t in template if isinstance(t, dict)
         }
         template = by_name.get("default")
     if template is not None and not isinstance(template, str):

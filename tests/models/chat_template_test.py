@@ -114,6 +114,22 @@ def test_templates_cannot_leave_the_sandbox(source):
     assert MESSAGES[0] == {"role": "user", "content": "hi"}
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% break %}",
+        "{% for i in [1] %}{% else %}{% continue %}{% endfor %}",
+        "{% if a %}" * 120 + "{% endif %}" * 120,
+        "{% for a in b %}" * 25 + "{% endfor %}" * 25,
+        "{{ dict(a=1, a=2) }}",
+        "{{ " + "1" * 5000 + " }}",
+    ],
+)
+def test_a_template_that_is_no_program_is_refused(source):
+    with pytest.raises(UserError, match="chat template"):
+        ChatTemplate(source, "here")
+
+
 def test_a_bad_template_is_named_with_its_line():
     with pytest.raises(UserError, match=r"^folder/chat_template.jinja:3: .*expression"):
         render("a\n\n{% if %}")

@@ -89,6 +89,8 @@ FAULTS = {
     "shape": ({"a": entry(0, 8, [3])}, 8, "a takes 8 bytes, not 12"),
     "shape that overflows": ({"a": entry(0, 0, [2**32, 2**32])}, 0, "takes 0 bytes"),
     "backwards": ({"a": entry(8, 0, [0])}, 8, "a takes -8 bytes"),
+    "many digits": ({"a": entry(0, 0, [10**4000] * 2)}, 0, "described wrongly"),
+    "many axes": ({"a": entry(0, 0, [2**62] * 3000)}, 0, "described wrongly"),
     "negative": ({"a": entry(-8, 0)}, 8, "described wrongly"),
     "negative shape": ({"a": entry(0, 8, [-1, -2])}, 8, "described wrongly"),
     "floats": ({"a": entry(0, 8, [2.0])}, 8, "described wrongly"),

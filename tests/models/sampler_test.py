@@ -196,6 +196,12 @@ def other_adapter(rank, seed, **targets):
     )._replace(scale=fresh.scale)
 
 
+def test_a_number_that_no_adapter_has_is_refused(adapter):
+    for number in (-2, 1):
+        with pytest.raises(ValueError, match="where there are 1"):
+            AdapterRows([adapter]).of([0, number])
+
+
 def test_every_row_has_its_own_adapter(params, prompts, adapter):
     """Of unlike ranks and matrices, and the base, in one batch."""
     adapters = [adapter, other_adapter(3, 1), other_adapter(1, 2, targets="mlp")]
