@@ -269,7 +269,7 @@ class ChatTemplate:
             raise UserError(
                 f"{where}:{e.lineno}", f"chat template: {e.message}", "correct the template"
             ) from e
-        # What Jinja makes of a template may still be no program: a stray break, deep nesting.
+        # What Jinja makes of it may be no program: a stray break, deep nesting.
         except Exception as e:
             raise UserError(where, f"chat template: {e}", "simplify the template") from e
 
