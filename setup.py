@@ -67,7 +67,7 @@ EXTRAS = {
     # An extra of its own: torch's packages are many times the size of all others.
     "parity": [
         "peft>=0.21",  # oldest tested
-        "sentencepiece>=0.2.1",  # oldest tested
+        "sentencepiece>=0.2.3",  # oldest tested
         "torch>=2.13",  # made the committed goldens
         "transformers>=5.23",  # made the committed goldens
     ],

@@ -27,6 +27,7 @@ _CONTROL, _USER_DEFINED = 3, 4  # token types that are not plain vocabulary
 _PIECE = 1  # type of plain vocabulary
 _BLANK = "\u2581"  # a blank within a piece of SentencePiece
 _LONGEST = 256  # characters of a piece; SentencePiece's own limit is 16
+_MOST_MERGES = 8  # for each piece; of vocabularies in use two or three
 _MEND = "give a whole GGUF file"
 
 
@@ -80,6 +81,9 @@ def piece_merges(pieces: Mapping[str, tuple[int, float]]) -> list[tuple[str, str
 
     Args:
       pieces: id and score of each plain piece.
+
+    Raises:
+      ValueError: a piece or the number of merges is beyond what any vocabulary has.
     """
     ranked = []
     for piece, (_, score) in pieces.items():
@@ -89,6 +93,8 @@ def piece_merges(pieces: Mapping[str, tuple[int, float]]) -> list[tuple[str, str
             left, right = piece[:cut], piece[cut:]
             if left in pieces and right in pieces:
                 ranked.append((-score, pieces[left][0], pieces[right][0], left, right))
+        if len(ranked) > _MOST_MERGES * len(pieces):
+            raise ValueError(f"more than {_MOST_MERGES} merges for each piece")
     return [(left, right) for *_, left, right in sorted(ranked)]
 
 

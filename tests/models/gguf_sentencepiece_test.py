@@ -101,6 +101,13 @@ def test_an_endless_piece_is_refused():
         read_tokenizer(fields(tokens=tokens), "here")
 
 
+def test_pieces_that_merge_in_every_way_are_refused_before_they_fill_the_memory():
+    pieces = ["a" * i + "b" * j for i in range(65) for j in range(65) if i + j]
+    held = {piece: (n, -float(n)) for n, piece in enumerate(pieces)}
+    with pytest.raises(ValueError, match="merges for each piece"):
+        piece_merges(held)
+
+
 @pytest.mark.parity
 @pytest.mark.filterwarnings("default")
 def test_twenty_thousand_texts_are_cut_as_sentencepiece_cuts_them():
