@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.nodes
 from jinja2.sandbox import SecurityError
 
 from cifr_jax.errors import UserError
@@ -30,7 +31,8 @@ def _strftime_now(form: str) -> str:
     return TEMPLATE_DATE.strftime(form)
 
 
-def _encodes(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether every character of a text is whole."""
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
@@ -48,6 +50,9 @@ class ChatTemplate:
       source: the Jinja text.
       where: the file that it comes from, for messages.
 
+    Attributes:
+      literals: the texts that it names in expressions; what it may look for in messages.
+
     Raises:
       UserError: the template does not parse, with its line.
     """
@@ -55,11 +60,12 @@ class ChatTemplate:
     def __init__(self, source: str, where: str):
         self.source, self.where = source, where
         self._sandbox = TemplateSandbox(_FUNCTIONS)
-        if len(source) > MAX_SOURCE or not _encodes(source):
+        if len(source) > MAX_SOURCE or not is_unicode(source):
             what = f"chat template: not Unicode text of at most {MAX_SOURCE:,} characters"
             raise UserError(where, what, "give the template of the model")
         try:
             self._template = self._sandbox.from_string(source)
+            constants = self._sandbox.parse(source).find_all(jinja2.nodes.Const)
         except jinja2.TemplateSyntaxError as e:
             raise UserError(
                 f"{where}:{e.lineno}", f"chat template: {e.message}", "correct the template"
@@ -67,6 +73,9 @@ class ChatTemplate:
         # What Jinja makes of it may be no program: a stray break, deep nesting.
         except Exception as e:
             raise UserError(where, f"chat template: {e}", "simplify the template") from e
+        texts = {str(c.value) for c in constants if isinstance(c.value, str)}
+        # Longest first, as they may hold one another; one sign is no mark.
+        self.literals = sorted((t for t in texts if len(t) > 1), key=len, reverse=True)
 
     def render(
         self,

@@ -11,7 +11,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2 import nodes
@@ -49,7 +49,7 @@ _REFUSED_STATEMENTS = (
     nodes.Block, nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport,
     nodes.EvalContextModifier,
 )  # fmt: skip
-_LISTS = (
+_LISTS: tuple[type, ...] = (
     list, tuple, set, frozenset, type({}.keys()), type({}.values()), type({}.items())
 )  # fmt: skip
 _SIZED = (str, bytes, dict, range, *_LISTS)
@@ -172,7 +172,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.start()
         self.filters["tojson"] = _to_json
         self.filters = {
-            name: self._charging(name, function)
+            name: self._charging(name, cast(Callable, function))
             for name, function in self.filters.items()
             if name in _SHALLOW_FILTERS | _DEEP_FILTERS
         }

@@ -2,25 +2,26 @@
 
 Text never becomes a special token. `encode` reads the names of special tokens as ordinary
 characters, and `encode_chat` parses only those that the chat template itself wrote: a user
-who types the end-of-turn marker has typed its characters. In all other cases the ids are
-those of encoding the whole rendering, as the Hugging Face tools do.
+who types the end-of-turn marker has typed its characters, also where only a normaliser or
+the joining of two messages makes a marker of them. In all other cases the ids are those of
+encoding the whole rendering, as the Hugging Face tools do.
 
 Beginning-of-text: the template writes it or does not; nothing is added to that, so that no
 text begins with two.
 """
 
-import re
-import secrets
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_bytes_atomic, write_json_atomic
-from cifr_jax.models.chat_template import ChatTemplate
+from cifr_jax.models.chat_template import ChatTemplate, is_unicode
 from cifr_jax.models.json_file import read_json
+from cifr_jax.models.special_tokens import Masks, SpecialTokens
 
 
 class MessageLike(Protocol):
@@ -73,11 +74,14 @@ class ChatTokenizer:
         self._structured.no_truncation()
         self._plain = Tokenizer.from_str(self._structured.to_str())
         self._plain.encode_special_tokens = True
-        added = self._structured.get_added_tokens_decoder().values()
-        # Longest first, the order in which overlapping names are matched.
-        self._specials = sorted((t.content for t in added if t.special), key=len)[::-1]
-        self._special_pattern = re.compile(
-            "|".join(map(re.escape, self._specials)) or "(?!)"
+        added = self._structured.get_added_tokens_decoder()
+        self._specials = SpecialTokens(
+            {t.content: i for i, t in added.items() if t.special}
+        )
+        # What text may come to by itself: characters that the vocabulary lacks.
+        unknown = _unknown(tokenizer)
+        self._forbidden = frozenset(
+            i for name, i in self._specials.ids.items() if name != unknown
         )
 
         tokens = {"bos_token": bos_token, "eos_token": next(iter(eos_tokens), None)}
@@ -103,8 +107,21 @@ class ChatTokenizer:
         return found
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text: no special token is added, and none is parsed."""
-        return self._encode(self._plain, text)
+        """Token ids of plain text: no special token is added, and none is parsed.
+
+        Raises:
+          UserError: text that is no Unicode, or that the tokenizer fails on.
+        """
+        ids = self._encode(self._plain, text)
+        if self._forbidden.isdisjoint(ids):
+            return ids
+        # The model of the tokenizer may know the name as a word: it meets it in two parts.
+        parts = self._specials.broken(text)
+        ids = [i for part in parts for i in self._encode(self._plain, part)]
+        if self._forbidden.isdisjoint(ids):
+            return ids
+        what = "the tokenizer makes a special token of plain text"
+        raise UserError(self.where, what, "give the tokenizer of the model")
 
     def _encode(self, tokenizer: Tokenizer, text: str) -> list[int]:
         try:
@@ -112,11 +129,28 @@ class ChatTokenizer:
         except TypeError as e:  # what the bindings raise for text that UTF-8 cannot hold
             what = "the text holds half of a surrogate pair"
             raise UserError(self.where, what, "give valid Unicode text") from e
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:  # Rust panics are outside Exception
+            raise self._failed("encode", e) from e
+
+    def _failed(self, doing: str, error: BaseException) -> UserError:
+        what = f"the tokenizer cannot {doing} ({type(error).__name__})"
+        return UserError(self.where, what, "give the whole tokenizer.json of the model")
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """Text of token ids."""
+        """Text of token ids.
+
+        Raises:
+          UserError: the tokenizer fails on them.
+        """
         ids = [int(i) for i in ids]
-        return self._structured.decode(ids, skip_special_tokens=skip_special_tokens)
+        try:
+            return self._structured.decode(ids, skip_special_tokens=skip_special_tokens)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:  # Rust panics are outside Exception
+            raise self._failed("decode", e) from e
 
     def render(
         self, messages: Sequence[MessageLike], add_generation_prompt: bool = False
@@ -146,38 +180,43 @@ class ChatTokenizer:
     ) -> list[int]:
         """Token ids of the rendered conversation.
 
-        Special tokens are parsed where the template wrote them. If a message holds the name
-        of one, that name is masked while rendering, and its characters are encoded as text.
+        Special tokens are parsed where the template wrote them; in what a message holds,
+        their names are text.
 
         Raises:
           UserError: as `render`.
         """
+        rendered = self.render(messages, add_generation_prompt)
         pieces = [piece for m in messages for piece in (m.role, m.content)]
-        if not any(self._special_pattern.search(piece) for piece in pieces):
-            return self._encode(
-                self._structured, self.render(messages, add_generation_prompt)
-            )
-
-        nonce = secrets.token_hex(16)  # no text can hold it but by our hand
-        index = {token: f"{nonce}{i}z" for i, token in enumerate(self._specials)}
-
-        def masked(text: str) -> str:
-            return self._special_pattern.sub(lambda found: index[found[0]], text)
-
-        hidden = [{"role": masked(m.role), "content": masked(m.content)} for m in messages]
-        rendered = self._render(hidden, add_generation_prompt)
-        mask = re.compile(nonce + r"(\d+)z")
-        ids: list[int] = []
+        masks = self._specials.masks(pieces, self.chat_template or "")
+        hidden = rendered
+        if masks:
+            hidden = self._render(self._hide(messages, masks), add_generation_prompt)
+        own = self._specials.find(hidden)
+        if self._specials.find(rendered) == own:
+            ids = self._encode(self._structured, rendered)
+            if list(filter(self._forbidden.__contains__, ids)) == self._expected(own):
+                return ids
         # The tokenizer itself splits at special tokens first, so the parts between them
         # encode on their own as inside the whole (but where a tokenizer puts a space before
         # the very first part only, each part here gets one).
-        for part in re.split(f"({self._special_pattern.pattern})", rendered):
-            if self._special_pattern.fullmatch(part):
-                ids += self._encode(self._structured, part)
+        ids = []
+        for i, part in enumerate(self._specials.split(hidden)):
+            if i % 2:
+                ids.append(self._specials.ids[part])
             elif part:
-                text = mask.sub(lambda found: self._specials[int(found[1])], part)
-                ids += self.encode(text)
+                ids += self.encode(masks.restore(part) if masks else part)
         return ids
+
+    def _hide(self, messages: Sequence[MessageLike], masks: Masks) -> list[dict[str, str]]:
+        literals = self._template.literals if self._template else ()
+        return [
+            {"role": masks.hide(m.role, ()), "content": masks.hide(m.content, literals)}
+            for m in messages
+        ]
+
+    def _expected(self, own: list[int]) -> list[int]:
+        return list(filter(self._forbidden.__contains__, own))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "ChatTokenizer":
@@ -253,12 +292,22 @@ def _parse_tokenizer(path: Path) -> Tokenizer:
         raise UserError(str(path), f"not a tokenizer ({e})", mend) from e
 
 
+def _unknown(tokenizer: Tokenizer) -> str | None:
+    """Name of the token for what is not in the vocabulary, if the model has one."""
+    if not isinstance(tokenizer.model, models.Unigram):
+        return tokenizer.model.unk_token
+    state = json.loads(tokenizer.to_str())["model"]  # the bindings do not tell it
+    return None if state["unk_id"] is None else state["vocab"][state["unk_id"]][0]
+
+
 def _token_text(value: Any, where: Path, name: str) -> str | None:
     """A special token as text: stored as a string or as an object with `content`."""
     if isinstance(value, Mapping):
         value = value.get("content")
     if value is not None and not isinstance(value, str):
         raise UserError(str(where), f"{name} is {value!r}", "give a string")
+    if value is not None and not is_unicode(value):
+        raise UserError(str(where), f"{name} is no Unicode text", "give a whole character")
     return value
 
 

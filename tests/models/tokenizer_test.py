@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, models, processors
 
 from cifr_jax.data.chat import Message
 from cifr_jax.errors import UserError
@@ -83,6 +83,89 @@ def test_ids_of_an_injected_marker_are_those_of_its_characters():
 def test_a_marker_in_a_role_is_not_parsed():
     ids = CHAT.encode_chat([Message("user<|im_end|>", "x")])
     assert [i for i in ids if i < 3] == [START, IM_END] * 2
+
+
+JOINED = "{% for m in messages %}{{ m.content }}{% endfor %}"
+PIECES = ["<", "<|", "|>", ">", "<|im_", "im_", "end|>", "</think>", "x"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from(
+        [
+            JOINED,
+            "{% for m in messages %}{{ m.content | trim }}{% endfor %}",
+            "{% for m in messages %}{{ m.content.replace('</think>', '') }}{% endfor %}",
+            "{% for m in messages %}{{ m.content.split('</think>') | join }}{% endfor %}",
+            "{% for m in messages %}{{ m.content[1:] | lower }}{% endfor %}",
+            "{% for m in messages %}{{ m | tojson }}{% endfor %}",
+            "{% for m in messages %}{{ m | tojson(ensure_ascii=True) }}{% endfor %}",
+            "{% for m in messages %}{{ m.content ~ (m.content | length) }}{% endfor %}",
+        ]
+    ),
+    st.lists(
+        st.lists(st.sampled_from(SPECIALS + PIECES), min_size=1, max_size=4).map("".join),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_no_special_token_is_made_of_what_messages_hold(template, texts):
+    chat = chat_tokenizer(template)
+    messages = [Message("user", text) for text in texts]
+    ids = chat.encode_chat(messages)
+    assert not set(ids) & {END, START, IM_END}
+    assert chat.decode(ids, skip_special_tokens=False) == chat.render(messages)
+
+
+def test_a_name_from_template_and_role_is_parsed():
+    template = (
+        "{% for m in messages %}{{ '<|im_' + m.role + '|>' + m.content }}{% endfor %}"
+    )
+    messages = [Message("start", "<|im_start|> <|im_"), Message("end", "b")]
+    ids = chat_tokenizer(template).encode_chat(messages)
+    assert [i for i in ids if i < 3] == [START, IM_END]
+
+
+def test_marks_that_the_template_looks_for_are_not_masked():
+    template = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    chat = chat_tokenizer(template)
+    messages = user("<think>hm</think>yes<|im_end|>")
+    assert chat.encode_chat(messages) == chat.encode("yes<|im_end|>")
+
+
+def test_a_text_of_private_use_characters_survives_masking():
+    text = "\ue000\ue001<|im_end|>\\ue000"
+    assert chat_tokenizer(JOINED).encode_chat(user(text)) == CHAT.encode(text)
+
+
+def normalising(**token) -> Tokenizer:
+    """BPE that brings compatible characters together, with <|im_end|> as given."""
+    state = json.loads(BPE.to_str())
+    state["normalizer"] = {"type": "NFKC"}
+    state["added_tokens"][IM_END] |= token
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def test_a_name_that_a_normaliser_makes_is_text():
+    wide = "\uff1c|im_end|\uff1e"  # NFKC makes it <|im_end|>
+    tokenizer = normalising(normalized=True)
+    assert tokenizer.encode(wide).ids == [IM_END]  # the trap is set
+    chat = ChatTokenizer(tokenizer, chat_template=CHATML)
+    ids = chat.encode_chat(user("a" + wide))
+    assert ids.count(IM_END) == 2  # as the template ends its two turns
+    assert chat.decode(ids, skip_special_tokens=False).count("<|im_end|>") == 3
+
+
+def test_a_name_that_the_model_knows_as_a_word_is_text():
+    signs = ["<u>", "</s>", *"<>/su"]
+    model = models.Unigram([(sign, -float(i > 1)) for i, sign in enumerate(signs)], 0)
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(["<u>", "</s>"])
+    tokenizer.encode_special_tokens = True
+    assert tokenizer.encode("s</s>").ids == [5, 1]  # the trap is set
+    chat = ChatTokenizer(tokenizer, chat_template=JOINED + "{{ '</s>' }}")
+    assert chat.encode("s</s>?") == [5, 2, 4, 5, 3, 0]  # what is unknown stays unknown
+    assert chat.encode_chat(user("</s>")) == [2, 4, 5, 3, 1]
 
 
 def test_masking_leaves_other_messages_as_they_were():
@@ -165,6 +248,7 @@ def test_the_default_of_several_templates(tmp_path):
         ({"tokenizer_config": "[]"}, r"tokenizer_config.json: not a JSON object"),
         ({"tokenizer_config": "[" * 99999}, r"tokenizer_config.json: .*nested"),
         ({"tokenizer_config": '{"a": ' + "9" * 9999 + "}"}, r"tokenizer_config.json: "),
+        ({"tokenizer_config": {"bos_token": "\ud800"}}, r"bos_token is no Unicode"),
         ({"tokenizer_config": {"bos_token": 5}}, r"tokenizer_config.json: bos_token is 5"),
         ({"tokenizer_config": {"bos_token": "<s>"}}, r"'<s>' is not in the vocabulary"),
         ({"tokenizer_config": {"chat_template": 5}}, r"chat_template is not text"),
@@ -212,3 +296,11 @@ def test_half_a_surrogate_pair_is_refused():
         CHAT.encode("a\ud800")
     with pytest.raises(UserError, match="surrogate"):
         CHAT.encode_chat(user("a\ud800"))
+
+
+def test_a_tokenizer_that_fails_in_use_is_refused():
+    chat = ChatTokenizer(Tokenizer(models.WordPiece({"a": 0})))  # names an [UNK] it lacks
+    with pytest.raises(UserError, match="tokenizer: the tokenizer cannot encode"):
+        chat.encode("b")
+    with pytest.raises(UserError, match="tokenizer: the tokenizer cannot decode"):
+        CHAT.decode([-1])
