@@ -49,10 +49,10 @@ _REFUSED_STATEMENTS = (
     nodes.Block, nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport,
     nodes.EvalContextModifier,
 )  # fmt: skip
-_LISTS: tuple[type, ...] = (
+_LISTS: tuple[Any, ...] = (
     list, tuple, set, frozenset, type({}.keys()), type({}.values()), type({}.items())
 )  # fmt: skip
-_SIZED = (str, bytes, dict, range, *_LISTS)
+_SIZED: tuple[Any, ...] = (str, bytes, dict, range, *_LISTS)
 
 
 class _Budgeted(NodeTransformer):
@@ -185,7 +185,9 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             "_key": _key,
         }
         self.tests = {
-            name: self._charging(name, function) if name in _COMPARING_TESTS else function
+            name: self._charging(name, cast(Callable, function))
+            if name in _COMPARING_TESTS
+            else function
             for name, function in self.tests.items()
         }
         self.finalize = self._written()
