@@ -22,9 +22,9 @@ from cifr_jax.models.tokenizer import ChatTokenizer
 
 _AT_ONCE = 2**19  # numbers that are cast at a time: they are transposed within a cache
 _ALIGNMENT = 64  # bytes: XLA:CPU copies what begins elsewhere
-# A tokenizer may lack that many of the embedding's rows: models pad to round numbers
-# (Qwen2.5 by 399), or this share of them.
-_MOST_PADDING, _PADDING_SHARE = 1024, 0.05
+# A tokenizer may lack this share of the embedding's rows: models pad to round numbers (the
+# larger Qwen2.5 by 0.3%, Phi-3 by 0.2%). Small vocabularies are padded to multiples of 128.
+_MOST_PADDING, _PADDING_SHARE = 128, 0.05
 
 Index = tuple[slice, ...]
 
