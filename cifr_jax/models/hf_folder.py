@@ -65,7 +65,7 @@ def read_settings(folder: Path) -> tuple[DecoderConfig, ChatTokenizer]:
     path = folder / "config.json"
     config = parse_config(read_json(path), str(path))
     tokenizer = ChatTokenizer.from_folder(folder)
-    check_vocabulary(config, tokenizer, str(folder))
+    check_vocabulary(config, tokenizer.vocab_size, str(folder))
     return config, tokenizer
 
 

@@ -18,7 +18,6 @@ from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
 from cifr_jax.models.families import Piece, parameter_shapes, tensor_slots
 from cifr_jax.models.sharding import parameter_shardings
-from cifr_jax.models.tokenizer import ChatTokenizer
 
 _AT_ONCE = 2**19  # numbers that are cast at a time: they are transposed within a cache
 _ALIGNMENT = 64  # bytes: XLA:CPU copies what begins elsewhere
@@ -75,13 +74,18 @@ def check_tensors(config: DecoderConfig, found: Mapping[str, Found], where: str)
             raise UserError(file, what, mend)
 
 
-def check_vocabulary(config: DecoderConfig, tokenizer: ChatTokenizer, where: str) -> None:
-    """Compares the tokenizer with the embedding, which may have rows to spare.
+def check_vocabulary(config: DecoderConfig, tokens: int, where: str) -> None:
+    """Compares the size of the vocabulary with the embedding, which may have rows to spare.
+
+    Args:
+      config: the shape.
+      tokens: largest token id plus one.
+      where: the checkpoint.
 
     Raises:
       UserError: more tokens than rows, or fewer by more than models are padded.
     """
-    tokens, rows = tokenizer.vocab_size, config.vocab_size
+    rows = config.vocab_size
     if tokens > rows or rows - tokens > max(_MOST_PADDING, _PADDING_SHARE * rows):
         what = f"{tokens} tokens, but {rows} embeddings"
         raise UserError(where, what, "give the tokenizer that belongs to the model")
