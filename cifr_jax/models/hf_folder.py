@@ -4,7 +4,9 @@ One table (`models.families`) says where each tensor goes; loading and saving bo
 """
 
 import math
+import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -161,13 +163,13 @@ def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
     for name, shard in weight_map.items():
         plain = isinstance(shard, str) and re.fullmatch(r"[\w.-]+\.safetensors", shard)
         if not plain:  # no separators: the name cannot lead out of the folder
-            what = f"{name} is said to be in {shard!r}"
+            what = f"{name} is said to be in {reprlib.repr(shard)}"
             raise UserError(str(index), what, "name .safetensors files in the same folder")
         names = files.setdefault(folder / shard, set())
         assert names is not None
         names.add(name)
     for path in files:
-        if not path.is_file():
+        if not os.path.isfile(path):  # pathlib's fails on a name too long for any file
             raise UserError(str(path), "no such shard", f"fetch it: {INDEX} names it")
     return files
 

@@ -291,6 +291,12 @@ def test_a_missing_shard_is_named(folder):
     refused(folder, r"model-00002-of-00003.safetensors: no such shard")
 
 
+def test_a_shard_whose_name_is_too_long_for_a_file_is_missing_too(folder):
+    weight_map = shard(folder)
+    write_index(folder, weight_map | {Q0: "x" * 300 + ".safetensors"})
+    refused(folder, "x.safetensors: no such shard")
+
+
 @pytest.mark.parametrize(
     "file",
     ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..", "a\\b.safetensors",
