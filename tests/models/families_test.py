@@ -20,6 +20,7 @@ from cifr_jax.models.hf_config import format_config, parse_config
 from cifr_jax.models.rope import LinearRope, LongRope, YarnRope
 from cifr_jax.testing_families import random_parameters, random_settings
 
+NAN = float("nan")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "intermediate_size": 7, "num_hidden_layers": 7,
@@ -124,6 +125,11 @@ def test_what_no_family_reads_is_refused_by_name_and_value(family):
         ("gemma2", {"layer_types": ["full_attention"]}, "a list of 7"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
         ("gemma3_text", {"_sliding_window_pattern": 4}, "_sliding_window_pattern is 4"),
+        (
+            "gemma3_text",
+            {"_sliding_window_pattern": 6, "sliding_window_pattern": 2},
+            "_sliding_window_pattern is 6, not 2",
+        ),
         ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "types of layers"),
         ("gemma3_text", {"rope_parameters": {"full_attention": 3}}, "full_attention is 3"),
         ("smollm3", {"no_rope_layers": [1, 0]}, "a list of 7"),
@@ -131,6 +137,15 @@ def test_what_no_family_reads_is_refused_by_name_and_value(family):
         ("smollm3", {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0"),
         ("phi3", {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "code is never run"),
         ("phi3", {"partial_rotary_factor": 0.1}, "partial_rotary_factor is 0.1"),
+        ("phi3", {"partial_rotary_factor": NAN}, "partial_rotary_factor is nan; give a pos"),
+        ("phi3", {"partial_rotary_factor": [1, 2]}, "partial_rotary_factor is [1, 2]"),
+        (
+            "phi3",
+            {"partial_rotary_factor": 1.0, "rope_parameters": {"partial_rotary_factor": 0.5}},
+            "two values of partial_rotary_factor: [0.5, 1.0]",
+        ),
+        ("llama", {"rope_theta": NAN}, "rope_theta is nan; give a positive number"),
+        ("gemma3_text", {"rope_local_base_freq": NAN}, "rope_local_base_freq is nan; give"),
         ("phi3", {"head_dim": 6, "partial_rotary_factor": 0.5}, "even head size, not 3"),
         ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear'"),
         ("olmo2", {"clip_qkv": 8.0}, "clip_qkv = 8.0"),
@@ -176,6 +191,7 @@ def test_what_transformers_takes_where_a_config_says_nothing():
     assert parse("gemma2", final_logit_softcapping=None).logit_cap is None
     gemma3 = parse("gemma3_text")
     assert gemma3.window_layers == (0, 1, 2, 3, 4, 6)
+    assert parse("gemma3_text", sliding_window_pattern=2).window_layers == (0, 2, 4, 6)
     assert (gemma3.rope_theta, gemma3.local_rope) == (1e6, LocalRope(1e4))
     assert (gemma3.attention_cap, gemma3.logit_cap) == (None, None)
     smollm3 = parse("smollm3")

@@ -112,14 +112,15 @@ def take_theta(
     """Base of the wavelengths, taken out of the object or from an attribute of its own.
 
     Raises:
-      UserError: two values, or one that is not above one.
+      UserError: two values, or one that is no positive number.
     """
     inside, outside = rope.pop("rope_theta", None), settings.raw(attribute)
-    thetas = [value for value in (inside, outside) if value is not None]
+    # Each is checked before it is compared: what is no number differs from itself.
+    thetas = [settings.positive(x, attribute) for x in (inside, outside) if x is not None]
     if any(value != thetas[0] for value in thetas):
         what = f"two values of {attribute}: {', '.join(map(repr, thetas))}"
         settings.refuse(what, "remove the wrong one")
-    return settings.positive(thetas[0] if thetas else default, attribute)
+    return thetas[0] if thetas else default
 
 
 def read_rope(
