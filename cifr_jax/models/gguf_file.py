@@ -233,11 +233,13 @@ def _rope_scaling(header: GgufHeader, theta: float, where: str) -> dict[str, Any
     if len(tensor.shape) == 1 and tensor.kind == 0 and stop <= len(header.data):
         divisor_r = np.ascontiguousarray(header.data[tensor.start : stop]).view("<f4")
         for scaling in _LLAMA3:
-            plain_r, scaled_r = (
-                frequencies(theta, one, 2 * tensor.shape[0]) for one in (None, scaling)
-            )
+            with np.errstate(all="ignore"):  # of an odd base `parse_config` tells
+                plain_r, scaled_r = (
+                    frequencies(theta, one, 2 * tensor.shape[0]) for one in (None, scaling)
+                )
+                expected_r = plain_r / scaled_r
             if divisor_r.shape == plain_r.shape and np.allclose(
-                plain_r / scaled_r, divisor_r, rtol=1e-4
+                expected_r, divisor_r, rtol=1e-4
             ):
                 return {
                     "rope_type": "llama3",
