@@ -170,7 +170,7 @@ def test_values_that_are_not_implemented_are_refused(family, changes, word):
         ("llama", {"rope_theta": 5e-324}, "rope_theta = 5e-324 gives"),
         ("qwen3", {"rope_theta": 1e-38, "head_dim": 64}, "rope_theta = 1e-38 gives"),
         ("gemma3_text", {"rope_local_base_freq": 1e-44}, "rope_local_base_freq = 1e-44"),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 1e-320}}, "'factor': 1e-320"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 1e-320}}, "r': 1e-320}"),
         ("llama", {"rope_scaling": LLAMA3 | {"factor": 1e-320}}, "'factor': 1e-320"),
         ("llama", {"rope_scaling": YARN | {"beta_slow": 1e-320}}, "'beta_slow': 1e-320"),
         ("llama", {"rope_parameters": YARN | {"beta_slow": 1e-320}}, "rope_parameters {'"),

@@ -134,6 +134,37 @@ def test_nothing_to_continue(params):
         write(params, [[1], []])
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, not 1 or more"),
+        ({"max_new_tokens": -3}, "max_new_tokens is -3"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"multiple": 0}, "multiple is 0"),
+        ({"temperature": float("nan")}, "temperature nan"),
+        ({"temperature": float("inf")}, "temperature inf"),
+        ({"temperature": -0.1}, "temperature -0.1"),
+        ({"top_p": float("nan")}, "top_p nan"),
+        ({"top_p": 0.0}, "top_p 0.0"),
+        ({"top_p": 1.1}, "top_p 1.1"),
+        ({"stop": {3, -1}}, "stop_ids holds -1, of 20 tokens"),
+        ({"stop": [20]}, "stop_ids holds 20"),
+        ({"prompts": [[1], [2, -1]]}, "a prompt holds -1, of 20 tokens"),
+        ({"prompts": [[1, 20, 3]]}, "a prompt holds 20"),
+        ({"prompts": [np.array([1, 20])]}, "a prompt holds 20"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(params, prompts, options, what):
+    with pytest.raises(ValueError, match=what):
+        write(params, **{"prompts": prompts} | options)
+
+
+def test_the_first_and_the_last_token_are_in_the_vocabulary(params):
+    written = write(params, [[0, 19], [0, 19]], stop=())
+    assert written[0] == written[1] and len(written[0]) == NEW
+    assert write(params, [[0, 19]], stop=range(20)) == [[]]
+
+
 SHARED = [7, 3, 3, 19, 0, 5, 11, 2, 8]  # one more than a multiple
 
 
