@@ -19,6 +19,7 @@ from cifr_jax.models import decoder, prefix
 from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.rope import LongRope
 
 
 def nucleus(logits_bv, top_p):
@@ -101,6 +102,19 @@ def _generate(
     return jax.lax.while_loop(cond, body, start)[-1]
 
 
+def _bucket(config: DecoderConfig, longest: int, multiple: int, n_new: int) -> int:
+    """Length that prompts are padded to; the longest must be below it or at it.
+
+    All slots of a cache count towards the original context of a LongRoPE model: padding
+    must not be what goes beyond it, nor what a refusal counts.
+    """
+    padded = -(-longest // multiple) * multiple
+    if isinstance(config.rope_scaling, LongRope):
+        room = config.rope_scaling.original_max_positions - n_new
+        return min(padded, max(longest, room))
+    return padded
+
+
 def generate(
     config: DecoderConfig,
     params,
@@ -128,7 +142,7 @@ def generate(
       temperature: 0 is greedy.
       seed: of sampling, which also depends on a prompt's place in `prompts`.
       batch_size: rows generated together.
-      multiple: prompts are padded to multiples of this.
+      multiple: prompts are padded to multiples of this, where the context allows it.
       top_p: sampled are the likeliest tokens, up to this much probability.
       rows: instead of `adapter`, adapters and the number of each prompt's; -1: the base.
 
@@ -167,7 +181,7 @@ def generate(
             adapter = rows[0].of(number_b)
         p = prefix.shared_length(config, [prompts[i] for i in index], adapter, multiple)
         shared = prefix.of(config, params, adapter, prompts[index[0]][:p])
-        length = -(-(len(prompts[index[0]]) - p) // multiple) * multiple
+        length = _bucket(config, len(prompts[index[0]]) - p, multiple, max_new_tokens)
         tokens_bt = np.zeros((batch_size, length), np.int32)
         mask_bt = np.zeros((batch_size, length), bool)
         for row, i in enumerate(index):

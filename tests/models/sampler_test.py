@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cifr_jax.errors import UserError
 from cifr_jax.finetune import lora
 from cifr_jax.models import decoder, prefix, sampler
 from cifr_jax.models.adapter_rows import AdapterRows
@@ -216,6 +217,39 @@ def test_longrope_shares_nothing():
     scaling = LongRope((1.0,) * 4, (2.0,) * 4, 32)
     config = dataclasses.replace(CONFIG, rope_scaling=scaling)
     assert prefix.shared_length(config, [SHARED + [1], SHARED + [2]], None, 8) == 0
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7])
+def test_padding_does_not_count_towards_the_original_context(params, n):
+    """Of 12 tokens, 5 of them new; in padding to 8 there would be none left for 4."""
+    scaling = LongRope((1.0, 1.5, 2.0, 3.0), (9.0,) * 4, 12)
+    config = dataclasses.replace(CONFIG, rope_scaling=scaling, max_positions=48)
+    options = {"max_new_tokens": 5, "multiple": 8, "batch_size": 2}
+    text = list(range(3, 3 + n))
+    (written,) = sampler.generate(config, params, [text], (), **options)
+    for token in written:
+        logits_btv = decoder.forward(config, params, np.array([text]))
+        assert int(logits_btv[0, -1].argmax()) == token
+        text.append(token)
+
+
+def test_a_prompt_too_long_for_longrope_is_told_by_its_own_length(params):
+    config = dataclasses.replace(
+        CONFIG, rope_scaling=LongRope((1.0,) * 4, (9.0,) * 4, 12), max_positions=48
+    )
+    with pytest.raises(UserError, match="13 cached tokens, .* context is 12"):
+        sampler.generate(config, params, [[1] * 8], (), max_new_tokens=5, multiple=8)
+
+
+@pytest.mark.parametrize(
+    ("longest", "length"), [(1, 16), (16, 16), (17, 32), (33, 40), (40, 40), (41, 41)]
+)
+def test_longrope_keeps_to_few_shapes_of_programs(longest, length):
+    config = dataclasses.replace(
+        CONFIG, rope_scaling=LongRope((1.0,) * 4, (9.0,) * 4, 64), max_positions=99
+    )
+    assert sampler._bucket(config, longest, 16, 24) == length
+    assert sampler._bucket(CONFIG, longest, 16, 24) == -(-longest // 16) * 16
 
 
 def other_adapter(rank, seed, **targets):
