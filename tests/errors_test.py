@@ -21,6 +21,15 @@ def test_without_a_mend_nothing_dangles():
     assert str(UserError("config.seed", "is negative")) == "config.seed: is negative"
 
 
+def test_of_a_long_text_beginning_and_end_are_told():
+    what = "name 'a" + "x" * 10**6 + "z' is unknown"
+    line = str(UserError("a.gguf", what, "correct it"))
+    assert line.startswith("a.gguf: name 'axx")
+    assert line.endswith("xxz' is unknown; correct it")
+    assert len(line) < 1100
+    assert UserError("a.gguf", "x" * 1000).what == "x" * 1000
+
+
 @given(st.text(st.characters()), st.text(st.characters()), st.text(st.characters()))
 def test_any_text_gives_one_printable_line(where, what, mend):
     line = str(UserError(where, what, mend))

@@ -45,7 +45,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       UserError: a missing or broken file, pickled weights, or tensors that are not floats.
     """
     path = folder / WEIGHTS
-    if not (folder / SETTINGS).is_file():
+    if not os.path.isfile(folder / SETTINGS):  # pathlib's fails on a name that is too long
         raise UserError(str(folder), f"no {SETTINGS}", "give the folder of a PEFT adapter")
     settings = read_json(folder / SETTINGS)
     if (folder / _PICKLE).exists() and not path.exists():

@@ -8,6 +8,7 @@ little-endian.
 """
 
 import math
+import os
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,7 +115,7 @@ def read_header(path: str | Path) -> GgufHeader:
       UserError: no such file, not a GGUF file, cut off, or a count that cannot be true.
     """
     where = str(path)
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # pathlib's fails on a name too long for any file
         raise UserError(where, "no such file", "give a .gguf file")
     try:
         return _read(np.memmap(path, np.uint8, "r"))

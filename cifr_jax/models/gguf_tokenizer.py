@@ -7,6 +7,7 @@ scores.
 """
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,10 @@ _WHOLE_WORDS = ("llama-bpe",)  # a word in the vocabulary is taken without mergi
 
 
 _Field = Callable[..., Any]  # name, type, default: a field of the metadata, checked
+# What the entries of a list are; a truth value is no number.
+_ENTRIES: Mapping[str, tuple[type, ...]] = {
+    "tokens": (str,), "merges": (str,), "token_type": (int,), "scores": (int, float),
+}  # fmt: skip
 
 
 def _byte_level(tokens: Sequence[str], field: _Field, where: str) -> Tokenizer:
@@ -129,6 +134,42 @@ def _sentencepiece(tokens: Sequence[str], field: _Field, where: str) -> Tokenize
 _KINDS = {"gpt2": _byte_level, "llama": _sentencepiece}
 
 
+def _fields(fields: Mapping[str, Any], where: str) -> _Field:
+    """Looks up fields of the tokenizer; refuses those of a wrong type."""
+
+    def field(name: str, kind: type, default: Any = None) -> Any:
+        value = fields.get(f"tokenizer.ggml.{name}", default)
+        if not isinstance(value, kind):
+            what = f"tokenizer.ggml.{name} is missing or of a wrong type"
+            raise UserError(where, what, _MEND)
+        if isinstance(value, list):
+            if wrong := [x for x in value if type(x) not in _ENTRIES[name]]:
+                what = f"tokenizer.ggml.{name} holds {reprlib.repr(wrong[0])}"
+                raise UserError(where, what, _MEND)
+        return value
+
+    return field
+
+
+def read_tokens(fields: Mapping[str, Any], where: str) -> list[str]:
+    """The tokens in the order of their ids, without what is made of them.
+
+    Args:
+      fields: the file's metadata.
+      where: the file.
+
+    Raises:
+      UserError: none, what is no text, or a token twice: text has one id.
+    """
+    tokens = _fields(fields, where)("tokens", list)
+    ids: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if (first := ids.setdefault(token, i)) != i:
+            what = f"tokens {first} and {i} are both {reprlib.repr(token)}"
+            raise UserError(where, what, _MEND)
+    return tokens
+
+
 def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
     """Tokenizer and chat template.
 
@@ -137,20 +178,13 @@ def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
       where: the file.
 
     Raises:
-      UserError: another kind of tokenizer, or a broken one.
+      UserError: another kind of tokenizer, or a broken one; a template that is no text.
     """
-
-    def field(name: str, kind: type, default: Any = None) -> Any:
-        value = fields.get(f"tokenizer.ggml.{name}", default)
-        if not isinstance(value, kind):
-            what = f"tokenizer.ggml.{name} is missing or of a wrong type"
-            raise UserError(where, what, _MEND)
-        return value
-
+    field = _fields(fields, where)
     if (model := field("model", str)) not in _KINDS:
         mend = "byte-level BPE ('gpt2') and SentencePiece's BPE ('llama') are supported"
         raise UserError(where, f"tokenizer model {model!r}", mend)
-    tokens = field("tokens", list)
+    tokens = read_tokens(fields, where)
     types = field("token_type", list, [_PIECE] * len(tokens))
     try:
         tokenizer = _KINDS[model](tokens, field, where)
@@ -169,12 +203,15 @@ def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
         raise
     except Exception as e:  # the bindings raise plain Exception for a broken vocabulary
         raise UserError(where, f"broken tokenizer ({e})", _MEND) from e
+    template = fields.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        what = f"tokenizer.chat_template is {reprlib.repr(template)}"
+        raise UserError(where, what, "give Jinja source")
     tokenizer.add_special_tokens([token for token in added if token.special])
     tokenizer.add_tokens([token for token in added if not token.special])
-    template = fields.get("tokenizer.chat_template")
     return ChatTokenizer(
         tokenizer,
-        chat_template=template if isinstance(template, str) else None,
+        chat_template=template,
         bos_token=special.get("bos"),
         eos_tokens=[special[name] for name in ("eos", "eot") if name in special],
         pad_token=special.get("padding"),

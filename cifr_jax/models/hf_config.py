@@ -12,6 +12,7 @@ from typing import Any
 from cifr_jax.errors import UserError
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.families.registry import ARCHITECTURES, family_of
+from cifr_jax.models.families.rope_settings import check_rotations
 from cifr_jax.models.families.settings import Settings
 
 
@@ -24,7 +25,8 @@ def parse_config(settings: Mapping[str, Any], where: str) -> DecoderConfig:
 
     Raises:
       UserError: an unknown architecture; an attribute, or a value of one, that the decoder
-        does not implement; a number that is missing or out of range.
+        does not implement; a number that is missing or out of range; rotary frequencies
+        that are not finite.
     """
     named = settings.get("architectures")
     only = named[0] if isinstance(named, list) and len(named) == 1 else None
@@ -37,9 +39,11 @@ def parse_config(settings: Mapping[str, Any], where: str) -> DecoderConfig:
     fields = family.read(reader)
     reader.finish()
     try:
-        return DecoderConfig(**fields, family=family.name)
+        config = DecoderConfig(**fields, family=family.name)
     except ValueError as e:
         raise UserError(where, str(e), "correct the config") from e
+    check_rotations(reader, config)
+    return config
 
 
 def format_config(config: DecoderConfig) -> dict[str, Any]:

@@ -4,7 +4,9 @@ One table (`models.families`) says where each tensor goes; loading and saving bo
 """
 
 import math
+import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from cifr_jax.models.weights import Found, check_tensors, check_vocabulary, read
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000  # what most published folders are cut into
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_COMPARED = 2**19  # numbers at a time
 
 # Older checkpoints store the rotary frequencies, which follow from the config.
 _DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
@@ -47,12 +51,14 @@ def load_hf_folder(
 
     Raises:
       UserError: another architecture, an attribute that is not implemented, a missing,
-        broken or superfluous file or tensor, weights that are not finite.
+        broken or superfluous file or tensor, weights that are not finite, a head of its own
+        where the config ties it to the embedding.
     """
     folder = Path(folder)
     config, tokenizer = read_settings(folder)
     shards = _Shards(folder, config)
     check_tensors(config, shards.found, str(folder))
+    shards.check_tied_head()
     return config, read_parameters(config, shards, dtype, mesh), tokenizer
 
 
@@ -61,7 +67,7 @@ def read_settings(folder: Path) -> tuple[DecoderConfig, ChatTokenizer]:
     path = folder / "config.json"
     config = parse_config(read_json(path), str(path))
     tokenizer = ChatTokenizer.from_folder(folder)
-    check_vocabulary(config, tokenizer, str(folder))
+    check_vocabulary(config, tokenizer.vocab_size, str(folder))
     return config, tokenizer
 
 
@@ -71,14 +77,15 @@ class _Shards:
     def __init__(self, folder: Path, config: DecoderConfig):
         self.found: dict[str, Found] = {}
         self._files: dict[str, SafetensorsFile] = {}
+        self._tied_head: Found | None = None
         for path, promised in _weight_files(folder).items():
             file = SafetensorsFile(path)
             for name, stored in file.tensors.items():
                 self._add(name, stored, file, promised)
-                if _DERIVED.fullmatch(name) or (
-                    name == "lm_head.weight" and config.tie_embeddings
-                ):
+                if _DERIVED.fullmatch(name):
                     del self.found[name]
+                if name == _HEAD and config.tie_embeddings:
+                    self._tied_head = self.found.pop(name)
             lacking = sorted(set(promised or ()) - file.tensors.keys())
             if lacking:
                 what = f"{lacking[0]} is not there, where {INDEX} says it is"
@@ -99,8 +106,36 @@ class _Shards:
         self._files[name] = file
         self.found[name] = Found(where, stored.shape)
 
+    def check_tied_head(self) -> None:
+        """Compares a head with the embedding that it is tied to, after `check_tensors`.
+
+        Raises:
+          UserError: they differ. Such a model was not tied: transformers takes its head.
+        """
+        if self._tied_head is None:
+            return
+        where, shape = self._tied_head
+        embedding = self.found[_EMBEDDING].shape
+        step = max(1, _COMPARED // embedding[1])
+        same = shape == embedding and all(
+            _equal(self.rows(_HEAD, *bounds), self.rows(_EMBEDDING, *bounds))
+            for low in range(0, shape[0], step)
+            for bounds in [(low, min(low + step, shape[0]))]
+        )
+        if not same:
+            what = f"{_HEAD} is not {_EMBEDDING}, though tie_word_embeddings is true"
+            mend = "set tie_word_embeddings to false in config.json, or remove the tensor"
+            raise UserError(where, what, mend)
+
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         return self._files[name].rows(name, start, stop)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype == b.dtype and np.array_equal(a.view(np.uint8), b.view(np.uint8)):
+        return True
+    # Values: zero has two signs, dtypes may differ, and NaN is reported with its own words.
+    return np.array_equal(a.astype(np.float64), b.astype(np.float64), equal_nan=True)
 
 
 def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
@@ -128,13 +163,13 @@ def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
     for name, shard in weight_map.items():
         plain = isinstance(shard, str) and re.fullmatch(r"[\w.-]+\.safetensors", shard)
         if not plain:  # no separators: the name cannot lead out of the folder
-            what = f"{name} is said to be in {shard!r}"
+            what = f"{name} is said to be in {reprlib.repr(shard)}"
             raise UserError(str(index), what, "name .safetensors files in the same folder")
         names = files.setdefault(folder / shard, set())
         assert names is not None
         names.add(name)
     for path in files:
-        if not path.is_file():
+        if not os.path.isfile(path):  # pathlib's fails on a name too long for any file
             raise UserError(str(path), "no such shard", f"fetch it: {INDEX} names it")
     return files
 

@@ -1,6 +1,7 @@
 """A model by name or path: the packaged tiny base, SmolLM2, a folder, a file, the hub."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,11 +52,12 @@ def find(name_or_path: str | Path, weights: bool = True) -> Source:
         return Source(TINY, "tiny")
     if name_or_path == "smollm2":
         return Source(find_smollm2(), "smollm2")
-    if path.is_dir():
+    # Unlike pathlib's, these do not fail on a name too long for any file.
+    if os.path.isdir(path):
         return Source(path, path.resolve().name)
     if path.suffix == ".gguf":
         return Source(path, path.stem)
-    if path.is_file():
+    if os.path.isfile(path):
         mend = "give the folder that holds config.json, or a .gguf file"
         raise UserError(str(path), "a model is a folder or a .gguf file", mend)
     if hub.is_name(str(name_or_path)):

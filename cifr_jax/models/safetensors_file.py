@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cifr_jax.errors import UserError
+from cifr_jax.models.json_file import unique_names
 
 DTYPES: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
@@ -66,7 +67,7 @@ class SafetensorsFile:
                 # Compared before it is believed: a header may claim any length.
                 if size < 8 or not 2 <= claimed <= min(size - 8, _MOST_HEADER):
                     self._refuse(f"{size:,} bytes, and a header of {claimed:,}")
-                header = json.loads(file.read(claimed), object_pairs_hook=_unique)
+                header = json.loads(file.read(claimed), object_pairs_hook=unique_names)
         except OSError as e:
             self._refuse(e.strerror or str(e))
         except (ValueError, RecursionError) as e:
@@ -124,10 +125,3 @@ class SafetensorsFile:
             stored.start + start * n_bytes,
             (stop - start, *stored.shape[1:]),
         )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found

@@ -8,6 +8,7 @@ Legend: b rows, t prompt tokens, p of them shared, s cache slots, v vocabulary.
 """
 
 import functools
+import math
 from collections.abc import Collection, Sequence
 
 import jax
@@ -18,6 +19,7 @@ from cifr_jax.models import decoder, prefix
 from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
+from cifr_jax.models.rope import LongRope
 
 
 def nucleus(logits_bv, top_p):
@@ -100,6 +102,19 @@ def _generate(
     return jax.lax.while_loop(cond, body, start)[-1]
 
 
+def _bucket(config: DecoderConfig, longest: int, multiple: int, n_new: int) -> int:
+    """Length that prompts are padded to; the longest must be below it or at it.
+
+    All slots of a cache count towards the original context of a LongRoPE model: padding
+    must not be what goes beyond it, nor what a refusal counts.
+    """
+    padded = -(-longest // multiple) * multiple
+    if isinstance(config.rope_scaling, LongRope):
+        room = config.rope_scaling.original_max_positions - n_new
+        return min(padded, max(longest, room))
+    return padded
+
+
 def generate(
     config: DecoderConfig,
     params,
@@ -127,20 +142,34 @@ def generate(
       temperature: 0 is greedy.
       seed: of sampling, which also depends on a prompt's place in `prompts`.
       batch_size: rows generated together.
-      multiple: prompts are padded to multiples of this.
+      multiple: prompts are padded to multiples of this, where the context allows it.
       top_p: sampled are the likeliest tokens, up to this much probability.
       rows: instead of `adapter`, adapters and the number of each prompt's; -1: the base.
 
     Raises:
-      ValueError: for an empty prompt, a temperature below 0, top_p outside (0, 1], both
+      ValueError: for an empty prompt, tokens that are not in the vocabulary, a temperature
+        that is not finite or below 0, top_p outside (0, 1], other numbers below 1, both
         `adapter` and `rows`, or numbers for another number of prompts.
+      UserError: prompt and answer go beyond the original context of a LongRoPE model.
     """
-    if temperature < 0 or not 0 < top_p <= 1:
+    if not 0 <= temperature < math.inf or not 0 < top_p <= 1:  # nor NaN
         raise ValueError(f"temperature {temperature}, top_p {top_p}")
+    for name, number in (
+        ("max_new_tokens", max_new_tokens),
+        ("batch_size", batch_size),
+        ("multiple", multiple),
+    ):
+        if number < 1:
+            raise ValueError(f"{name} is {number}, not 1 or more")
     if rows is not None and (adapter is not None or len(rows[1]) != len(prompts)):
         raise ValueError("rows are no adapter of each prompt, or stand beside an adapter")
     if any(len(p) == 0 for p in prompts):
         raise ValueError("an empty prompt cannot be continued")
+    # Indexing would take a negative id from the end, and XLA any other for the last one.
+    for what, ids in (("stop_ids", stop_ids), *(("a prompt", p) for p in prompts)):
+        if len(ids) and not (0 <= min(ids) and max(ids) < config.vocab_size):
+            wrong = next(i for i in ids if not 0 <= i < config.vocab_size)
+            raise ValueError(f"{what} holds {wrong}, of {config.vocab_size} tokens")
     stop_v = np.zeros(config.vocab_size, bool)
     stop_v[list(stop_ids)] = True
     answers: list[list[int]] = [[] for _ in prompts]
@@ -152,7 +181,7 @@ def generate(
             adapter = rows[0].of(number_b)
         p = prefix.shared_length(config, [prompts[i] for i in index], adapter, multiple)
         shared = prefix.of(config, params, adapter, prompts[index[0]][:p])
-        length = -(-(len(prompts[index[0]]) - p) // multiple) * multiple
+        length = _bucket(config, len(prompts[index[0]]) - p, multiple, max_new_tokens)
         tokens_bt = np.zeros((batch_size, length), np.int32)
         mask_bt = np.zeros((batch_size, length), bool)
         for row, i in enumerate(index):

@@ -18,13 +18,12 @@ from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Params
 from cifr_jax.models.families import Piece, parameter_shapes, tensor_slots
 from cifr_jax.models.sharding import parameter_shardings
-from cifr_jax.models.tokenizer import ChatTokenizer
 
 _AT_ONCE = 2**19  # numbers that are cast at a time: they are transposed within a cache
 _ALIGNMENT = 64  # bytes: XLA:CPU copies what begins elsewhere
-# A tokenizer may lack that many of the embedding's rows: models pad to round numbers
-# (Qwen2.5 by 399), or this share of them.
-_MOST_PADDING, _PADDING_SHARE = 1024, 0.05
+# A tokenizer may lack this share of the embedding's rows: models pad to round numbers (the
+# larger Qwen2.5 by 0.3%, Phi-3 by 0.2%). Small vocabularies are padded to multiples of 128.
+_MOST_PADDING, _PADDING_SHARE = 128, 0.05
 
 Index = tuple[slice, ...]
 
@@ -75,13 +74,18 @@ def check_tensors(config: DecoderConfig, found: Mapping[str, Found], where: str)
             raise UserError(file, what, mend)
 
 
-def check_vocabulary(config: DecoderConfig, tokenizer: ChatTokenizer, where: str) -> None:
-    """Compares the tokenizer with the embedding, which may have rows to spare.
+def check_vocabulary(config: DecoderConfig, tokens: int, where: str) -> None:
+    """Compares the size of the vocabulary with the embedding, which may have rows to spare.
+
+    Args:
+      config: the shape.
+      tokens: largest token id plus one.
+      where: the checkpoint.
 
     Raises:
       UserError: more tokens than rows, or fewer by more than models are padded.
     """
-    tokens, rows = tokenizer.vocab_size, config.vocab_size
+    rows = config.vocab_size
     if tokens > rows or rows - tokens > max(_MOST_PADDING, _PADDING_SHARE * rows):
         what = f"{tokens} tokens, but {rows} embeddings"
         raise UserError(where, what, "give the tokenizer that belongs to the model")

@@ -140,6 +140,8 @@ def test_settings_that_are_no_json_are_refused_with_the_line(folder, text, words
 def test_files_that_are_not_there_are_named(folder, tmp_path):
     with pytest.raises(UserError, match="nowhere: no adapter_config.json"):
         read_folder(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="xx: no adapter_config.json"):
+        read_folder(tmp_path / ("x" * 300))
     weights = folder / "adapter_model.safetensors"
     weights.unlink()
     with pytest.raises(UserError, match="adapter_model.safetensors: no such file"):

@@ -5,6 +5,7 @@ families_parity_test.py.
 """
 
 import json
+import tracemalloc
 
 import jax
 import numpy as np
@@ -20,6 +21,11 @@ from cifr_jax.models.hf_config import format_config, parse_config
 from cifr_jax.models.rope import LinearRope, LongRope, YarnRope
 from cifr_jax.testing_families import random_parameters, random_settings
 
+NAN = float("nan")
+YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 64}  # fmt: skip
+LONG = {"type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [1.0, 1.0]}
 every_family = pytest.mark.parametrize("family", FAMILIES)
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "intermediate_size": 7, "num_hidden_layers": 7,
@@ -124,6 +130,11 @@ def test_what_no_family_reads_is_refused_by_name_and_value(family):
         ("gemma2", {"layer_types": ["full_attention"]}, "a list of 7"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
         ("gemma3_text", {"_sliding_window_pattern": 4}, "_sliding_window_pattern is 4"),
+        (
+            "gemma3_text",
+            {"_sliding_window_pattern": 6, "sliding_window_pattern": 2},
+            "_sliding_window_pattern is 6, not 2",
+        ),
         ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "types of layers"),
         ("gemma3_text", {"rope_parameters": {"full_attention": 3}}, "full_attention is 3"),
         ("smollm3", {"no_rope_layers": [1, 0]}, "a list of 7"),
@@ -131,6 +142,15 @@ def test_what_no_family_reads_is_refused_by_name_and_value(family):
         ("smollm3", {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0"),
         ("phi3", {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "code is never run"),
         ("phi3", {"partial_rotary_factor": 0.1}, "partial_rotary_factor is 0.1"),
+        ("phi3", {"partial_rotary_factor": NAN}, "partial_rotary_factor is nan; "),
+        ("phi3", {"partial_rotary_factor": [1, 2]}, "partial_rotary_factor is [1, 2]"),
+        (
+            "phi3",
+            {"partial_rotary_factor": 1, "rope_parameters": {"partial_rotary_factor": 0.5}},
+            "two values of partial_rotary_factor: [0.5, 1.0]",
+        ),
+        ("llama", {"rope_theta": NAN}, "rope_theta is nan; give a positive number"),
+        ("gemma3_text", {"rope_local_base_freq": NAN}, "rope_local_base_freq is nan; give"),
         ("phi3", {"head_dim": 6, "partial_rotary_factor": 0.5}, "even head size, not 3"),
         ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear'"),
         ("olmo2", {"clip_qkv": 8.0}, "clip_qkv = 8.0"),
@@ -142,6 +162,36 @@ def test_values_that_are_not_implemented_are_refused(family, changes, word):
     with pytest.raises(UserError, match=r"^config.json: ") as caught:
         parse(family, **changes)
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("llama", {"rope_theta": 5e-324}, "rope_theta = 5e-324 gives"),
+        ("qwen3", {"rope_theta": 1e-38, "head_dim": 64}, "rope_theta = 1e-38 gives"),
+        ("gemma3_text", {"rope_local_base_freq": 1e-44}, "rope_local_base_freq = 1e-44"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 1e-320}}, "r': 1e-320}"),
+        ("llama", {"rope_scaling": LLAMA3 | {"factor": 1e-320}}, "'factor': 1e-320"),
+        ("llama", {"rope_scaling": YARN | {"beta_slow": 1e-320}}, "'beta_slow': 1e-320"),
+        ("llama", {"rope_parameters": YARN | {"beta_slow": 1e-320}}, "rope_parameters {'"),
+        ("phi3", {"rope_scaling": LONG | {"long_factor": [1e-44, 1.0]}}, "rope_scaling {'"),
+        ("phi3", {"rope_scaling": LONG | {"short_factor": [1.0, 1e-44]}}, "rope_scaling"),
+        ("llama", {"head_dim": 2**30}, "heads of 1073741824 rotated dimensions"),
+    ],
+)
+def test_rotations_that_are_not_finite_are_refused_by_field(family, changes, words):
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"^config.json: ") as caught:
+        parse(family, **changes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert words in str(caught.value) and len(str(caught.value)) < 400
+    assert peak < 1e6
+
+
+@pytest.mark.parametrize("theta", [0.5, 1.5, 1e29])
+def test_rotations_that_are_odd_but_finite_are_none_of_our_business(theta):
+    assert parse("llama", rope_theta=theta).rope_theta == theta
 
 
 def test_longrope_is_checked_against_the_rotated_dimensions():
@@ -176,6 +226,7 @@ def test_what_transformers_takes_where_a_config_says_nothing():
     assert parse("gemma2", final_logit_softcapping=None).logit_cap is None
     gemma3 = parse("gemma3_text")
     assert gemma3.window_layers == (0, 1, 2, 3, 4, 6)
+    assert parse("gemma3_text", sliding_window_pattern=2).window_layers == (0, 2, 4, 6)
     assert (gemma3.rope_theta, gemma3.local_rope) == (1e6, LocalRope(1e4))
     assert (gemma3.attention_cap, gemma3.logit_cap) == (None, None)
     smollm3 = parse("smollm3")

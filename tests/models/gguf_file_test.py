@@ -15,6 +15,7 @@ import pytest
 from cifr_jax import testing_gguf
 from cifr_jax.data.chat import Message
 from cifr_jax.errors import UserError
+from cifr_jax.models import gguf_file
 from cifr_jax.models import smollm2 as smollm2_package
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import forward
@@ -117,6 +118,10 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
     "changes, message",
     [
         ({"architecture": "mamba"}, "architecture 'mamba'"),
+        ({"llama__vocab_size": 320}, "llama.vocab_size = 320, but 321 embeddings"),
+        ({"llama__vocab_size": 322}, "llama.vocab_size = 322, but 321 embeddings"),
+        ({"llama__vocab_size": "321"}, "llama.vocab_size is '321'"),
+        ({"llama__block_count": True}, "llama.block_count is True"),
         ({"llama__expert_count": 8}, "llama.expert_count = 8"),
         ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type = 'yarn'"),
         ({"llama__attention__sliding_window": 9}, "llama.attention.sliding_window = 9"),
@@ -133,10 +138,18 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
         ({"tokenizer__ggml__model": "t5"}, "tokenizer model 't5'"),
         ({"tokenizer__ggml__pre": "bloom"}, "pre-tokenizer 'bloom'"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens is missing"),
+        ({"tokenizer__ggml__tokens": ["a"] * 321}, "tokens 0 and 1 are both 'a'"),
+        ({"tokenizer__ggml__tokens": [1] * 321}, "tokenizer.ggml.tokens holds 1"),
         ({"tokenizer__ggml__merges": ["no such"]}, "broken tokenizer"),
+        ({"tokenizer__ggml__merges": [7]}, "tokenizer.ggml.merges holds 7"),
+        ({"tokenizer__ggml__token_type": ["3"] * 321}, "token_type holds '3'"),
+        ({"tokenizer__ggml__token_type": [True] * 321}, "token_type holds True"),
+        ({"tokenizer__ggml__token_type": [1.0] * 321}, "token_type holds 1.0"),
         ({"tokenizer__ggml__token_type": [1]}, "broken tokenizer"),
         ({"tokenizer__ggml__eos_token_id": 9999}, "broken tokenizer"),
         ({"tokenizer__ggml__eos_token_id": -1}, "broken tokenizer"),
+        ({"tokenizer__chat_template": 7}, "tokenizer.chat_template is 7; give Jinja"),
+        ({"tokenizer__chat_template": ["{{ 1 }}"]}, "tokenizer.chat_template is \\["),
         ({"tokenizer__chat_template": "\n{% if %}"}, r"gguf:2: chat template"),
     ],
 )
@@ -145,6 +158,42 @@ def test_what_is_not_implemented_is_refused_by_name(tmp_path, tensors, changes, 
     with pytest.raises(UserError, match=message) as caught:
         load_gguf(path)
     assert str(caught.value).startswith(str(path))
+
+
+def test_no_vocab_size_is_that_of_the_embedding(tmp_path, tensors):
+    path = write_gguf(tmp_path / "m.gguf", tensors, llama__vocab_size=None)
+    assert load_gguf(path)[0] == CONFIG
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused_before_merges_are_made(
+    tmp_path, tensors, monkeypatch
+):
+    monkeypatch.delattr(gguf_file, "read_tokenizer")
+    tokens = [str(number) for number in range(322)]
+    path = write_gguf(tmp_path / "m.gguf", tensors, tokenizer__ggml__tokens=tokens)
+    with pytest.raises(UserError, match="322 tokens, but 321 embeddings"):
+        load_gguf(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"llama__block_count": "x" * 10**6},
+        {"llama__rope__scaling__type": "x" * 10**6},
+        {"llama__" + "x" * 10**6: 1},
+        {"architecture": "x" * 10**6},
+        {"tokenizer__ggml__model": "x" * 10**6},
+        {"tokenizer__ggml__pre": "x" * 10**6},
+        {"tokenizer__ggml__tokens": ["x" * 10**6] * 321},
+        {"tokenizer__ggml__merges": ["x" * 10**6]},
+        {"tokenizer__chat_template": ["x" * 10**6] * 9},
+    ],
+)
+def test_what_is_told_of_a_long_value_is_short(tmp_path, tensors, changes):
+    path = write_gguf(tmp_path / "m.gguf", tensors, **changes)
+    with pytest.raises(UserError) as caught:
+        load_gguf(path)
+    assert len(str(caught.value)) < 1500 + len(str(path))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ def test_a_file_of_llama_2s_kind_loads_with_its_template(tmp_path):
     [
         ({"scores": None}, "tokenizer.ggml.scores is missing"),
         ({"scores": [0.0]}, "broken tokenizer"),
+        ({"scores": ["0"] * len(LISTS["tokens"])}, "tokenizer.ggml.scores holds '0'"),
+        ({"scores": [True] * len(LISTS["tokens"])}, "tokenizer.ggml.scores holds True"),
         ({"scores": [float("nan")] * len(LISTS["tokens"])}, "broken tokenizer"),
         ({"token_type": None}, "tokenizer.ggml.token_type is missing"),
         ({"unknown_token_id": 10**6}, "broken tokenizer"),

@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 from cifr_jax.errors import UserError
+from cifr_jax.models import hf_folder
 from cifr_jax.models.hf_folder import (
     INDEX,
     WEIGHTS,
@@ -152,8 +153,13 @@ def test_loading_takes_little_more_memory_than_the_model(tmp_path):
     assert size < peak < 1.3 * size
 
 
-def test_rotary_buffers_and_a_tied_head_are_ignored(tmp_path):
-    folder = Path(shutil.copytree(GOLDENS / "mha_tied", tmp_path / "model"))
+@pytest.fixture
+def tied_folder(tmp_path) -> Path:
+    return Path(shutil.copytree(GOLDENS / "mha_tied", tmp_path / "model"))
+
+
+def test_rotary_buffers_and_a_tied_head_are_ignored(tied_folder):
+    folder = tied_folder
     plain = load_hf_folder(folder)[1]
     tensors = read_tensors(folder)
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
@@ -161,6 +167,48 @@ def test_rotary_buffers_and_a_tied_head_are_ignored(tmp_path):
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
     write_tensors(folder, tensors)
     assert_trees_equal(load_hf_folder(folder)[1], plain)
+
+
+@pytest.mark.parametrize("numbers", [1, 50, 2**19])  # compared at a time
+@pytest.mark.parametrize("place", [(0, 0), (-1, -1), (24, 5), None])
+def test_a_head_that_is_not_the_embedding_it_is_tied_to(
+    tied_folder, monkeypatch, numbers, place
+):
+    monkeypatch.setattr(hf_folder, "_COMPARED", numbers)
+    tensors = read_tensors(tied_folder)
+    head = tensors["model.embed_tokens.weight"].copy()
+    if place is not None:
+        head[place] = np.nextafter(head[place], np.float32(9))
+    write_tensors(tied_folder, tensors | {"lm_head.weight": head})
+    if place is None:
+        load_hf_folder(tied_folder)
+        return
+    what = "safetensors: lm_head.weight is not model.embed_tokens.weight, .*_embeddings"
+    refused(tied_folder, f"{what} is true; set tie_word_embeddings to false")
+    change_config(tied_folder, tie_word_embeddings=False)  # as the message says
+    params = load_hf_folder(tied_folder)[1]
+    np.testing.assert_array_equal(params["head"], head.T)
+
+
+@pytest.mark.parametrize("change", [np.transpose, lambda x: x[:-1], lambda x: x.ravel()])
+def test_a_tied_head_of_another_shape_is_refused(tied_folder, change):
+    tensors = read_tensors(tied_folder)
+    head = np.ascontiguousarray(change(tensors["model.embed_tokens.weight"]))
+    write_tensors(tied_folder, tensors | {"lm_head.weight": head})
+    refused(tied_folder, "lm_head.weight is not model.embed_tokens.weight")
+
+
+def test_a_tied_head_is_compared_by_value_and_across_shards(tied_folder):
+    tensors = read_tensors(tied_folder)
+    half = tensors["model.embed_tokens.weight"].astype(ml_dtypes.bfloat16)
+    half[0, 0] = 0
+    head = half.astype(np.float32)
+    head[0, 0] = -0.0
+    both = {"model.embed_tokens.weight": half, "lm_head.weight": head}
+    write_tensors(tied_folder, tensors | both)
+    weight_map = shard(tied_folder)
+    assert len({weight_map[name] for name in both}) == 2
+    load_hf_folder(tied_folder)
 
 
 def test_missing_and_unknown_tensors_are_listed(folder):
@@ -241,6 +289,12 @@ def test_a_missing_shard_is_named(folder):
     shard(folder)
     (folder / "model-00002-of-00003.safetensors").unlink()
     refused(folder, r"model-00002-of-00003.safetensors: no such shard")
+
+
+def test_a_shard_whose_name_is_too_long_for_a_file_is_missing_too(folder):
+    weight_map = shard(folder)
+    write_index(folder, weight_map | {Q0: "x" * 300 + ".safetensors"})
+    refused(folder, "x.safetensors: no such shard")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 TOKEN = "hf_SecretSecretSecret"
 
 
+class ProxyError(Exception):
+    """As of the library that the client speaks through: no OSError, and none of its own."""
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache as the client lays it out, with two revisions of one model."""
@@ -107,6 +111,8 @@ def test_errors_of_the_client_are_told_without_what_they_say(monkeypatch, caplog
         errors.HfHubHTTPError: r"did not give it \(HfHubHTTPError\)",
         ConnectionError: r"did not give it \(ConnectionError\)",
         ValueError: r"did not give it \(ValueError\)",
+        ProxyError: r"did not give it \(ProxyError\)",
+        KeyError: r"did not give it \(KeyError\)",
     }
     for kind, what in kinds.items():
         error = kind.__new__(kind)
@@ -120,6 +126,15 @@ def test_errors_of_the_client_are_told_without_what_they_say(monkeypatch, caplog
             hub.fetch("us/tiny@v2")
         assert TOKEN not in str(caught.value) + caplog.text
         assert caught.value.__suppress_context__  # nor in a traceback
+
+
+def test_an_interruption_is_none_of_the_hubs_errors(monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hub.fetch("us/tiny")
 
 
 def test_without_the_client_the_install_line_is_named(monkeypatch):

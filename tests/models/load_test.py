@@ -35,6 +35,9 @@ def test_tiny_is_the_packaged_folder(monkeypatch, tmp_path):
         ("smollm", r"^smollm: no such model; did you mean smollm2\?"),
         ("/no/such/folder", r"^/no/such/folder: no such model; give tiny or smollm2, "),
         ("none.gguf", r"^none.gguf: no such file"),
+        ("x" * 300, "^x+: no such model"),
+        ("x" * 300 + ".gguf", r"^x+.gguf: no such file"),
+        ("/" + "x/" * 3000, "^/x/.*: no such model"),
         (str(GOLDEN / "model.safetensors"), r"a model is a folder or a .gguf file"),
     ],
 )

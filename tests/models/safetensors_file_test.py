@@ -100,7 +100,7 @@ FAULTS = {
     "no object": ([1], 0, "the header is no object"),
     "entry of a wrong kind": ({"a": 7}, 0, "not described"),
     "twice": (b'{"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}, "a": 1}', 0,
-              "a name stands twice"),
+              "'a' stands twice"),
     "nested": (b"[" * 100_000, 0, "the header: "),
     "digits": (b'{"a": ' + b"9" * 10_000 + b"}", 0, "the header: "),
     "no UTF-8": (b'{"\xff": 1}', 0, "the header: "),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cifr_jax.errors import UserError
 from cifr_jax.finetune import lora
 from cifr_jax.models import decoder, prefix, sampler
 from cifr_jax.models.adapter_rows import AdapterRows
@@ -134,6 +135,37 @@ def test_nothing_to_continue(params):
         write(params, [[1], []])
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, not 1 or more"),
+        ({"max_new_tokens": -3}, "max_new_tokens is -3"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"multiple": 0}, "multiple is 0"),
+        ({"temperature": float("nan")}, "temperature nan"),
+        ({"temperature": float("inf")}, "temperature inf"),
+        ({"temperature": -0.1}, "temperature -0.1"),
+        ({"top_p": float("nan")}, "top_p nan"),
+        ({"top_p": 0.0}, "top_p 0.0"),
+        ({"top_p": 1.1}, "top_p 1.1"),
+        ({"stop": {3, -1}}, "stop_ids holds -1, of 20 tokens"),
+        ({"stop": [20]}, "stop_ids holds 20"),
+        ({"prompts": [[1], [2, -1]]}, "a prompt holds -1, of 20 tokens"),
+        ({"prompts": [[1, 20, 3]]}, "a prompt holds 20"),
+        ({"prompts": [np.array([1, 20])]}, "a prompt holds 20"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(params, prompts, options, what):
+    with pytest.raises(ValueError, match=what):
+        write(params, **{"prompts": prompts} | options)
+
+
+def test_the_first_and_the_last_token_are_in_the_vocabulary(params):
+    written = write(params, [[0, 19], [0, 19]], stop=())
+    assert written[0] == written[1] and len(written[0]) == NEW
+    assert write(params, [[0, 19]], stop=range(20)) == [[]]
+
+
 SHARED = [7, 3, 3, 19, 0, 5, 11, 2, 8]  # one more than a multiple
 
 
@@ -185,6 +217,39 @@ def test_longrope_shares_nothing():
     scaling = LongRope((1.0,) * 4, (2.0,) * 4, 32)
     config = dataclasses.replace(CONFIG, rope_scaling=scaling)
     assert prefix.shared_length(config, [SHARED + [1], SHARED + [2]], None, 8) == 0
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7])
+def test_padding_does_not_count_towards_the_original_context(params, n):
+    """Of 12 tokens, 5 of them new; in padding to 8 there would be none left for 4."""
+    scaling = LongRope((1.0, 1.5, 2.0, 3.0), (9.0,) * 4, 12)
+    config = dataclasses.replace(CONFIG, rope_scaling=scaling, max_positions=48)
+    options = {"max_new_tokens": 5, "multiple": 8, "batch_size": 2}
+    text = list(range(3, 3 + n))
+    (written,) = sampler.generate(config, params, [text], (), **options)
+    for token in written:
+        logits_btv = decoder.forward(config, params, np.array([text]))
+        assert int(logits_btv[0, -1].argmax()) == token
+        text.append(token)
+
+
+def test_a_prompt_too_long_for_longrope_is_told_by_its_own_length(params):
+    config = dataclasses.replace(
+        CONFIG, rope_scaling=LongRope((1.0,) * 4, (9.0,) * 4, 12), max_positions=48
+    )
+    with pytest.raises(UserError, match="13 cached tokens, .* context is 12"):
+        sampler.generate(config, params, [[1] * 8], (), max_new_tokens=5, multiple=8)
+
+
+@pytest.mark.parametrize(
+    ("longest", "length"), [(1, 16), (16, 16), (17, 32), (33, 40), (40, 40), (41, 41)]
+)
+def test_longrope_keeps_to_few_shapes_of_programs(longest, length):
+    config = dataclasses.replace(
+        CONFIG, rope_scaling=LongRope((1.0,) * 4, (9.0,) * 4, 64), max_positions=99
+    )
+    assert sampler._bucket(config, longest, 16, 24) == length
+    assert sampler._bucket(CONFIG, longest, 16, 24) == -(-longest // 16) * 16
 
 
 def other_adapter(rank, seed, **targets):

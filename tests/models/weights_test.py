@@ -91,16 +91,25 @@ def test_the_last_piece_is_checked_like_the_first():
 
 
 @pytest.mark.parametrize(
-    ("rows_more", "fits"),
-    [(-1, False), (0, True), (399, True), (1024, True), (1025, False)],
+    ("tokens", "rows", "fits"),
+    [
+        (32_011, 32_064, True),  # Phi-3
+        (151_665, 152_064, True),  # Qwen2.5 from 7B on
+        (262_145, 262_208, True),  # Gemma 3
+        (261, 261, True),
+        (261, 260, False),
+        (261, 261 + 128, True),
+        (261, 261 + 129, False),
+        (10, 854, False),
+        (95_000, 100_000, True),
+        (94_999, 100_000, False),
+    ],
 )
-def test_the_embedding_may_have_rows_to_spare_but_not_too_few(rows_more, fits):
-    lm = tiny_model()
-    rows = lm.tokenizer.vocab_size + rows_more
-    config = dataclasses.replace(lm.config, vocab_size=rows)
+def test_the_embedding_may_have_rows_to_spare_but_not_too_few(tokens, rows, fits):
+    config = dataclasses.replace(tiny_model().config, vocab_size=rows)
     if fits:
-        weights.check_vocabulary(config, lm.tokenizer, "folder")
+        weights.check_vocabulary(config, tokens, "folder")
         return
-    what = f"^folder: {lm.tokenizer.vocab_size} tokens, but {rows} embeddings"
+    what = f"^folder: {tokens} tokens, but {rows} embeddings"
     with pytest.raises(UserError, match=what):
-        weights.check_vocabulary(config, lm.tokenizer, "folder")
+        weights.check_vocabulary(config, tokens, "folder")

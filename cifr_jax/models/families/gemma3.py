@@ -1,6 +1,7 @@
 """Gemma 3, text alone: as Gemma 2 with norms of queries and keys in place of the cap on
 scores, and a rotation of their own in layers with a window."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ def _read_rope(settings: Settings) -> dict[str, Any]:
     ):
         own = nested.get(kind, rope if kind == FULL else {})
         if not isinstance(own, Mapping):
-            settings.refuse(f"{name}.{kind} is {own!r}", "give an object")
+            settings.refuse(f"{name}.{kind} is {reprlib.repr(own)}", "give an object")
         own = dict(own)
         theta = take_theta(settings, own, attribute, default)
         found[kind] = theta, parse_scaling(settings, own, name, _KINDS)
@@ -51,11 +52,13 @@ def _read(settings: Settings) -> dict[str, Any]:
     settings.fixed("attn_logit_softcapping", None)
     fields = read_gemma(settings, positions=131072) | _read_rope(settings)
     n_layers = fields["n_layers"]
-    # The same number under two names; where layer_types is there, it only repeats that.
-    older = settings.raw("_sliding_window_pattern", 6)
+    # The same number under two names, of which transformers reads the second; where
+    # layer_types is there, it only repeats that.
+    older = settings.raw("_sliding_window_pattern")
     every = settings.integer("sliding_window_pattern", 6)
-    if settings.raw("layer_types") is None and older != every:
-        settings.refuse(f"_sliding_window_pattern is {older!r}, not {every}")
+    if settings.raw("layer_types") is None and older not in (None, every):
+        what = f"_sliding_window_pattern is {reprlib.repr(older)}, not {every}"
+        settings.refuse(what, "give sliding_window_pattern or layer_types")
     default = [l for l in range(n_layers) if (l + 1) % every]
     layers = read_layer_types(settings, n_layers, fields["window"], default)
     return fields | {

@@ -28,10 +28,15 @@ def _read_rope(settings: Settings, d_head: int) -> dict[str, Any]:
         rope.pop("partial_rotary_factor", None),
         settings.raw("partial_rotary_factor"),
     )
-    given = [value for value in fractions if value is not None]
-    if any(value != given[0] for value in given):
-        settings.refuse(f"two values of partial_rotary_factor: {given[0]!r}, {given[1]!r}")
-    fraction = settings.positive(given[0] if given else 1.0, "partial_rotary_factor")
+    # Each is checked before it is compared: what is no number differs from itself.
+    given = {
+        settings.positive(value, "partial_rotary_factor")
+        for value in fractions
+        if value is not None
+    }
+    if len(given) > 1:
+        settings.refuse(f"two values of partial_rotary_factor: {sorted(given)}")
+    fraction = given.pop() if given else 1.0
     rotated = int(d_head * fraction)
     if not 0 < rotated <= d_head:
         settings.refuse(f"partial_rotary_factor is {fraction!r}", "give a share of a head")

@@ -9,9 +9,18 @@ import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from cifr_jax.models.config import DecoderConfig, Scaling
 from cifr_jax.models.families.settings import Settings
-from cifr_jax.models.rope import LinearRope, LongRope, RopeScaling, YarnRope
+from cifr_jax.models.rope import (
+    LinearRope,
+    LongRope,
+    RopeScaling,
+    YarnRope,
+    attention_factor,
+    frequencies,
+)
 
 COMMON = ("default", "linear", "llama3", "yarn")
 _ORIGINAL = "original_max_position_embeddings"
@@ -22,6 +31,7 @@ _CLASSES: dict[str, type] = {
     "longrope": LongRope,
 }
 _TYPE_KEYS = ("rope_type", "type")
+_WIDEST = 2**16  # heads in use have up to 256 dimensions
 
 
 def _attribute(field: str) -> str:
@@ -112,14 +122,15 @@ def take_theta(
     """Base of the wavelengths, taken out of the object or from an attribute of its own.
 
     Raises:
-      UserError: two values, or one that is not above one.
+      UserError: two values, or one that is no positive number.
     """
     inside, outside = rope.pop("rope_theta", None), settings.raw(attribute)
-    thetas = [value for value in (inside, outside) if value is not None]
+    # Each is checked before it is compared: what is no number differs from itself.
+    thetas = [settings.positive(x, attribute) for x in (inside, outside) if x is not None]
     if any(value != thetas[0] for value in thetas):
         what = f"two values of {attribute}: {', '.join(map(repr, thetas))}"
         settings.refuse(what, "remove the wrong one")
-    return settings.positive(thetas[0] if thetas else default, attribute)
+    return thetas[0] if thetas else default
 
 
 def read_rope(
@@ -149,6 +160,36 @@ def with_base(settings: Settings, theta: float, scaling: Scaling | None) -> dict
     if isinstance(scaling, YarnRope) and theta <= 1:
         settings.refuse(f"rope_theta is {theta!r}", "YaRN needs one above 1")
     return {"rope_theta": theta, "rope_scaling": scaling}
+
+
+def check_rotations(settings: Settings, config: DecoderConfig) -> None:
+    """Computes the rotations of a config: which numbers together give none, no bound says.
+
+    Raises:
+      UserError: frequencies, or angles within the longest text, that are not finite.
+    """
+    width = config.d_head if config.d_rotary is None else config.d_rotary
+    if width > _WIDEST:
+        settings.refuse(f"heads of {width} rotated dimensions", f"give up to {_WIDEST}")
+    rotations = [("rope_theta", config.rope_theta, config.rope_scaling)]
+    if config.local_rope is not None:
+        local = config.local_rope
+        rotations.append(("rope_local_base_freq", local.theta, local.scaling))
+    for attribute, theta, scaling in rotations:
+        scaled = f"{rope_object(settings)[0]} {format_scaling(scaling)}"
+        for what, part in ((f"{attribute} = {theta!r}", None), (scaled, scaling)):
+            if not _is_finite(theta, part, width, config.max_positions):
+                settings.refuse(f"{what} gives rotary frequencies that are not finite")
+
+
+def _is_finite(theta: float, scaling: Any, width: int, positions: int) -> bool:
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            angle = np.float32(positions) * frequencies(theta, scaling, width)
+            angle = angle * np.float32(attention_factor(scaling, positions))
+    except (ArithmeticError, ValueError):  # of NumPy, and of logarithms and rounding
+        return False
+    return bool(np.isfinite(angle).all())
 
 
 def format_scaling(scaling: Scaling | None) -> dict[str, Any] | None:
