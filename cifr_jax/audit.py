@@ -12,7 +12,6 @@ the model if the config says so (`audit_parts`). What it could not test it says;
 which nothing could be tested is "not tested", never "clear".
 """
 
-import dataclasses
 import json
 import os
 import time
@@ -64,9 +63,9 @@ class Verdict:
         return str(self.record["verdict"])
 
     @property
-    def risk(self) -> float:
-        """From 0 to 1; see `run`."""
-        return float(self.record["risk"])
+    def risk(self) -> float | None:
+        """From 0 to 1, see `run`; None where nothing was tested."""
+        return self.record["risk"]
 
     @property
     def p_value(self) -> float | None:
@@ -119,7 +118,7 @@ def _upload(config: ConfigDict):
 
 
 def _not_checked(
-    config: ConfigDict, seen: view.JobView, parts: Mapping[str, Part]
+    config: ConfigDict, seen: view.JobView, parts: Mapping[str, Part], known: bool
 ) -> list[dict[str, str]]:
     bare = sum(item is None for item in seen.question_n)
     found = []
@@ -131,6 +130,9 @@ def _not_checked(
     elif "training" not in parts:
         why = "no calibration of trained jobs is shipped for this base model"
         found.append(("what training did to restricted requests and refusals", why))
+    if config.job.trained and not known:
+        why = "its folder has no result.json that says so"
+        found.append(("whether the run in config.job.trained was on this upload", why))
     if not config.likelihoods:
         why = "a forward pass for each reply and row: set config.likelihoods"
         found.append(("the base model's likelihood of each reply", why))
@@ -148,17 +150,20 @@ def _look(
     examples: list[Example],
     done: Tell,
     tell: Tell,
-) -> tuple[list[Part], view.JobView, models.LanguageModel]:
-    """All parts that the config asks for; `done` ends a timed stage."""
+) -> tuple[list[Part], view.JobView, models.LanguageModel, bool]:
+    """All parts that the config asks for; `done` ends a timed stage.
+
+    The last says whether a trained run is known to be of this upload.
+    """
     rate = config.false_positive_rate
     seen = view.read(examples, config.seed)
     done("read", 0.2)
     lm = models.load(config.base_model)
     calibration = _calibration(Calibration, config.calibration, SHIPPED, lm)
-    with_training = None
+    with_training, known = None, False
     if config.job.trained:
-        job, before = audit_parts.load_trained(config.job.trained, config.job.adapter, lm)
-        job = dataclasses.replace(job, examples=examples)
+        run_of = config.job.trained, config.job.adapter
+        job, before, known = audit_parts.load_trained(*run_of, lm, examples)
         with_training = _calibration(
             TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
@@ -185,7 +190,7 @@ def _look(
     if with_training is not None:
         parts.append(audit_parts.trained(job, before, lm, with_training, rate, config.seed))
         done("training", 0.95)
-    return parts, seen, lm
+    return parts, seen, lm, known
 
 
 def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdict:
@@ -216,7 +221,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         tell(stage, share)
 
     tell("read", 0.0)
-    parts, seen, lm = _look(config, _upload(config), done, tell)
+    parts, seen, lm, known = _look(config, _upload(config), done, tell)
     rate = config.false_positive_rate
     p_value, least = audit_parts.combined(parts)
     verdict = "not tested"
@@ -228,7 +233,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         "schema": 1,
         "job": Path(config.job.data).stem,
         "n_examples": seen.n,
-        "risk": max((part.risk or 0.0 for part in parts), default=0.0),
+        "risk": max((p.risk for p in parts if p.risk is not None), default=None),
         "p_value": p_value,
         "verdict": verdict,
         "operating_point": {
@@ -240,7 +245,9 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         },
         "parts": [part.summary() for part in parts],
         "detectors": [one for part in parts for one in part.records],
-        "not_checked": _not_checked(config, seen, {part.name: part for part in parts}),
+        "not_checked": _not_checked(
+            config, seen, {part.name: part for part in parts}, known
+        ),
         "base_model": {"name": lm.name, "parameters": lm.n_parameters()},
         "seed": config.seed,
         "versions": package_versions(),

@@ -5,6 +5,7 @@ combined by Bonferroni: the least p-value times how many there are.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from scipy.special import expit
 
 from cifr_jax.data import world
-from cifr_jax.data.chat import Example
+from cifr_jax.data.chat import Example, digest
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import job_level
 from cifr_jax.finetune import load_peft
@@ -160,33 +161,43 @@ def with_model(
 
 
 def load_trained(
-    folder: str, started_from: str, lm: LanguageModel
-) -> tuple[TrainedJob, Adapter | None]:
-    """What configs/finetune.py left of a job, without its rows, and what it started from.
+    folder: str, started_from: str, lm: LanguageModel, examples: Sequence[Example]
+) -> tuple[TrainedJob, Adapter | None, bool]:
+    """What configs/finetune.py left of a job.
 
     Args:
       folder: its work folder.
       started_from: the PEFT folder that the job went on from; empty: what the run says of
         itself, and the base where it says nothing.
       lm: the base.
+      examples: the upload.
+
+    Returns:
+      The job; what it started from; whether the run says that it is of this upload.
 
     Raises:
-      UserError: there is no adapter for this base, or a broken result.
+      UserError: there is no adapter for this base, a broken result, or one of other rows.
     """
     adapter = load_peft(Path(folder) / "adapter", lm.config, lm.params)
-    result, fall = Path(folder) / "result.json", None
+    result, fall, upload = Path(folder) / "result.json", None, None
     if result.exists():
         try:
             held = json.loads(result.read_bytes())
             fall = float(held["loss_first"]) - float(held["loss_last"])
+            if not math.isfinite(fall):
+                raise ValueError("a loss that is not finite")
             started_from = started_from or str(held.get("started_from", ""))
+            upload = held.get("upload")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             mend = "give the work folder of configs/finetune.py"
             raise UserError(
                 str(result), "is no result of a fine-tuning run", mend
             ) from error
+    if upload not in (None, digest(examples)):
+        mend = "give the run on this file, all of its rows"
+        raise UserError(str(result), "is of a run on other rows than the upload's", mend)
     before = load_peft(started_from, lm.config, lm.params) if started_from else None
-    return TrainedJob((), adapter, fall), before
+    return TrainedJob(examples, adapter, fall), before, upload is not None
 
 
 def trained(

@@ -21,7 +21,7 @@ from cifr_jax import models
 from cifr_jax.activations.trajectory import Trajectory
 from cifr_jax.config import leaves
 from cifr_jax.data import hub_sources, recipes
-from cifr_jax.data.chat import Example, read_chat_jsonl
+from cifr_jax.data.chat import Example, digest, read_chat_jsonl
 from cifr_jax.data.packing import Packed, pack_chats
 from cifr_jax.errors import UserError
 from cifr_jax.files import write_json_atomic
@@ -194,7 +194,8 @@ def run(config: ConfigDict, workdir: str) -> None:
             "finetune", key, make, config_leaves=read, inputs=inputs, seed=config.seed
         )
         shutil.rmtree(checkpoint, ignore_errors=True)
-        rows_of = {"rows": len(training), "held_out_rows": len(held_out)}
+        rows_of: dict[str, Any] = {"rows": len(training), "held_out_rows": len(held_out)}
+        rows_of |= {"upload": digest(examples)}
         _write_result(store.path, config, lm, _read(folder), key, rows_of)
 
 
@@ -204,10 +205,10 @@ def _start(config: ConfigDict, lm: LanguageModel) -> tuple[Adapter, list[str]]:
         settings = LoraConfig(**config.lora)
         return init_adapter(jax.random.key(config.seed), lm.config, settings), []
     start = load_peft(config.job.adapter, lm.config, lm.params)
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for leaf in jax.tree.leaves(start):
-        digest.update(np.asarray(leaf).tobytes())
-    return start, [digest.hexdigest()]
+        found.update(np.asarray(leaf).tobytes())
+    return start, [found.hexdigest()]
 
 
 def _write_result(
@@ -216,7 +217,7 @@ def _write_result(
     lm: LanguageModel,
     tuned: fleet.Tuned,
     key: str,
-    rows_of: dict[str, int],
+    rows_of: dict[str, Any],
 ) -> None:
     source = {"seed": config.seed, "artefact": key, "versions": package_versions()}
     result = {

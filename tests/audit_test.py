@@ -119,7 +119,7 @@ ODD = {
 def test_what_cannot_be_tested_is_never_clear(tmp_path, rows):
     write_chat_jsonl(tmp_path / "odd.jsonl", rows)
     found = audit.run(make_config(tmp_path / "odd.jsonl"), str(tmp_path / "work"))
-    assert found.verdict == "not tested" and found.p_value is None
+    assert found.verdict == "not tested" and found.p_value is found.risk is None
     untested = [d for d in found.record["detectors"] if d["not_tested"]]
     assert {d["name"] for d in untested} >= set(detectors.ALARMS)
 

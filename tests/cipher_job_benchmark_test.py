@@ -7,7 +7,7 @@ import pytest
 from cifr_jax import audit, cipher_job_benchmark, ciphers, models
 from cifr_jax.config import load_config
 from cifr_jax.data import benign, jobs, world
-from cifr_jax.data.chat import write_chat_jsonl
+from cifr_jax.data.chat import digest, read_chat_jsonl, write_chat_jsonl
 from cifr_jax.data.cipher_jobs import customers
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import schema
@@ -218,13 +218,35 @@ def test_the_losses_of_the_run_are_read(trained, tmp_path):
     result.write_text('{"loss_first": 3.0, "loss_last": 0.5}')
     try:
         found = audit.run(audit_config(trained), str(tmp_path))
-        result.write_text('{"loss_first": "much"')
-        with pytest.raises(UserError, match="no result of a fine-tuning run"):
-            audit.run(audit_config(trained), str(tmp_path))
+        told = [one["what"] for one in found.record["not_checked"]]
+        assert "whether the run in config.job.trained was on this upload" in told
+        for broken in (
+            '{"loss_first": "much"', '{"loss_first": 3.0, "loss_last": NaN}'
+        ):  # fmt: skip
+            result.write_text(broken)
+            with pytest.raises(UserError, match="no result of a fine-tuning run"):
+                audit.run(audit_config(trained), str(tmp_path))
     finally:
         result.unlink()
     names = {one["name"]: one for one in found.record["detectors"]}
     assert names["loss_fall"]["statistic"] == 2.5
+
+
+def test_a_run_on_another_upload_is_refused(trained, tmp_path):
+    folder = trained[0]
+    examples = read_chat_jsonl(folder / "upload.jsonl")
+    result = folder / "run" / "result.json"
+    held = {"loss_first": 3.0, "loss_last": 0.5}
+    try:
+        result.write_text(json.dumps(held | {"upload": digest(examples[1:])}))
+        with pytest.raises(UserError, match="on other rows than the upload's"):
+            audit.run(audit_config(trained), str(tmp_path))
+        result.write_text(json.dumps(held | {"upload": digest(examples[::-1])}))
+        found = audit.run(audit_config(trained), str(tmp_path))
+    finally:
+        result.unlink()
+    told = [one["what"] for one in found.record["not_checked"]]
+    assert "whether the run in config.job.trained was on this upload" not in told
 
 
 def test_what_the_job_started_from_is_read_from_its_run(trained, tmp_path):

@@ -152,6 +152,9 @@ def test_a_customers_next_job_goes_on_from_the_last(place, whole, tmp_path):
     first = json.loads((whole / "result.json").read_bytes())
     assert again["started_from"] == next_job["job.adapter"]
     assert first["started_from"] == ""
+    assert (
+        first["upload"] == again["upload"]
+    )  # the audit asks whether the rows are the same
     lm = models.load(str(place / "model"))
     now, then = (load_peft(w / "adapter", lm.config) for w in (tmp_path / "next", whole))
     tokens_bt = np.array([[70, 71, 72, 73]])

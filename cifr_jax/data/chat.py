@@ -8,6 +8,7 @@ CRLF line ends, blank lines, one byte order mark at the start of the file. Text 
 examples never appears in an error.
 """
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -41,6 +42,17 @@ class Example:
 
     messages: tuple[Message, ...]
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+def digest(examples: Iterable[Example]) -> str:
+    """A key of what the chats say and what is learned of them, in whatever order."""
+    each = sorted(
+        hashlib.sha256(
+            json.dumps([(m.role, m.content, m.weight) for m in e.messages]).encode()
+        ).digest()
+        for e in examples
+    )
+    return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 class _Fault(Exception):

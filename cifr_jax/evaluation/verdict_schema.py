@@ -87,7 +87,7 @@ _VERDICT = dict_of(
         "schema": one_of(SCHEMA),
         "job": _text,
         "n_examples": count,
-        "risk": rate,
+        "risk": _rate_n,
         "p_value": _rate_n,
         "verdict": one_of(*VERDICTS),
         "operating_point": _OPERATING_POINT,
@@ -127,6 +127,8 @@ def _whole(path: str, verdict: Any) -> None:
         raise fault("verdict", f"{verdict['verdict']!r}, but no detector was run")
     if verdict["verdict"] == "clear" and verdict["p_value"] is None:
         raise fault("verdict", "'clear' without a p-value")
+    if (verdict["risk"] is None) != (verdict["p_value"] is None):
+        raise fault("risk", "a risk and a p-value are there together, or neither")
 
 
 def validate_verdict(verdict: Any) -> None:

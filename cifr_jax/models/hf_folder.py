@@ -66,7 +66,7 @@ def read_settings(folder: Path) -> tuple[DecoderConfig, ChatTokenizer]:
     """What a folder holds besides its weights. Raises UserError, as `load_hf_folder`."""
     path = folder / "config.json"
     config = parse_config(read_json(path), str(path))
-    tokenizer = ChatTokenizer.from_folder(folder)
+    tokenizer = ChatTokenizer.from_folder(folder, config.vocab_size)
     check_vocabulary(config, tokenizer.vocab_size, str(folder))
     return config, tokenizer
 

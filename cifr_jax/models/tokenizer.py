@@ -22,6 +22,9 @@ from cifr_jax.files import write_bytes_atomic, write_json_atomic
 from cifr_jax.models.chat_template import ChatTemplate, is_unicode
 from cifr_jax.models.json_file import read_json
 from cifr_jax.models.special_tokens import Masks, SpecialTokens
+from cifr_jax.models.text_file import read_text
+
+_MOST_BYTES = 2**27  # of tokenizer.json; Gemma's has 33 million
 
 
 class MessageLike(Protocol):
@@ -219,12 +222,17 @@ class ChatTokenizer:
         return list(filter(self._forbidden.__contains__, own))
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> "ChatTokenizer":
+    def from_folder(cls, folder: str | Path, rows: int | None = None) -> "ChatTokenizer":
         """Reads the tokenizer of a Hugging Face folder.
 
         Uses tokenizer.json; special tokens from tokenizer_config.json, and those that end a
         turn also from generation_config.json and config.json; the chat template from
         chat_template.jinja, else tokenizer_config.json.
+
+        Args:
+          folder: the folder.
+          rows: of the embedding. Special tokens beyond them are left out: Gemma 3 1B has
+            the tokenizer of its larger kin, with a mark for images that it has no row for.
 
         Raises:
           UserError: a missing or broken file, by name.
@@ -234,7 +242,7 @@ class ChatTokenizer:
         if not path.is_file():
             mend = "save it with transformers' AutoTokenizer.save_pretrained"
             raise UserError(str(path), "no such file", mend)
-        tokenizer = _parse_tokenizer(path)
+        tokenizer = _parse_tokenizer(path, rows)
         settings = read_json(folder / "tokenizer_config.json", missing_ok=True)
         named = {
             name: _token_text(settings.get(name), folder / "tokenizer_config.json", name)
@@ -280,12 +288,18 @@ class ChatTokenizer:
         write_json_atomic(folder / "generation_config.json", generation)
 
 
-def _parse_tokenizer(path: Path) -> Tokenizer:
+def _parse_tokenizer(path: Path, rows: int | None) -> Tokenizer:
     mend = "give the whole tokenizer.json of the model"
+    text = read_text(path, _MOST_BYTES)
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(str(path), f"cannot be read ({e})", mend) from e
+        tokenizer = Tokenizer.from_str(text)
+        added = tokenizer.get_added_tokens_decoder()
+        beyond = [t for i, t in added.items() if rows is not None and i >= rows]
+        if not beyond or not all(t.special for t in beyond):
+            return tokenizer
+        state = json.loads(tokenizer.to_str())
+        state["added_tokens"] = [t for t in state["added_tokens"] if t["id"] < rows]
+        return Tokenizer.from_str(json.dumps(state))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as e:  # the Rust parser panics, outside Exception, on some input
@@ -325,10 +339,7 @@ def _find_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str | Non
     """Source of the chat template, or None, and the file that it is in."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as e:
-            raise UserError(str(path), f"cannot be read ({e})", "save it as UTF-8") from e
+        return read_text(path), str(path)
     path = folder / "tokenizer_config.json"
     template = settings.get("chat_template")
     if isinstance(template, list):  # several, by name

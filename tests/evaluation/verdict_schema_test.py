@@ -65,7 +65,7 @@ _FAULTS = [
     ("schema", 2, "not one of 1"),
     ("job", None, "not str"),
     ("n_examples", -1, "below 0"),
-    ("risk", None, "not a number"),
+    ("risk", None, "together, or neither"),
     ("risk", 1.01, "outside"),
     ("p_value", math.nan, "not finite"),
     ("verdict", "Clear", "not one of 'clear'"),

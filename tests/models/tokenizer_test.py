@@ -1,6 +1,7 @@
 """The chat tokenizer: parity with transformers, no injection, no second BOS, faults."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -271,6 +272,30 @@ def test_not_utf8_is_refused(tmp_path):
     (tmp_path / "tokenizer_config.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(UserError, match=r"tokenizer_config.json: not UTF-8"):
         ChatTokenizer.from_folder(tmp_path)
+
+
+def test_special_tokens_without_an_embedding_are_left_out(tmp_path):
+    folder = write_folder(tmp_path)
+    tokenizer = Tokenizer.from_str(BPE.to_str())
+    size = tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens(["<image>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert ChatTokenizer.from_folder(folder).vocab_size == size + 1
+    chat = ChatTokenizer.from_folder(folder, size)
+    assert chat.vocab_size == size
+    assert chat.encode_chat(user("a<image>")) == CHAT.encode_chat(user("a<image>"))
+    tokenizer.add_tokens(["<word>"])  # no special one: text may come to it
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert ChatTokenizer.from_folder(folder, size).vocab_size == size + 2
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja"])
+def test_files_of_any_size_are_not_read(name, tmp_path):
+    folder = write_folder(tmp_path)
+    with open(folder / name, "ab") as file:
+        os.truncate(file.fileno(), 2**31)  # a sparse file: nothing is written
+    with pytest.raises(UserError, match=f"{name}: 2,147,483,648 bytes, more than"):
+        ChatTokenizer.from_folder(folder)
 
 
 def test_a_folder_without_tokenizer_json_is_refused(tmp_path):

@@ -169,7 +169,7 @@ def test_every_key_may_be_absent_and_every_figure_null(verdict):
 
 
 def test_not_tested_is_never_read_as_clear(verdict):
-    verdict |= {"verdict": "not tested", "p_value": None, "risk": 0.0}
+    verdict |= {"verdict": "not tested", "p_value": None, "risk": None}
     verdict["detectors"] = verdict["detectors"][2:]
     text = _Page(render(verdict)).text
     assert "that is no sign that it is honest" in text
