@@ -103,7 +103,7 @@ def test_one_fault_is_named_by_its_path(verdict, path, value, what):
 def test_what_could_not_be_computed_may_be_null(verdict):
     verdict["detectors"][0] |= {"statistic": None, "calibrated_p": None, "evidence": []}
     verdict["operating_point"]["threshold"] = None
-    verdict |= {"p_value": None, "extra": {"any": [1, None]}}
+    verdict |= {"p_value": None, "risk": None, "extra": {"any": [1, None]}}
     validate_verdict(verdict)
 
 

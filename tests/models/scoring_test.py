@@ -1,5 +1,8 @@
 """Scores equal what log-softmax of plain logits gives, and what generation would write."""
 
+import dataclasses
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -94,9 +97,10 @@ def test_scores_do_not_depend_on_the_batch(params, texts):
 
 def test_one_compile_for_each_bucket(params, texts):
     before = scoring._score_batch._cache_size()
-    score(params, texts * 3, batch_size=5)  # padded to 8 and 16 tokens, six batches
+    many = [[[*prompt[:-1], v], end] for prompt, end in texts for v in range(3)]
+    score(params, many, batch_size=5)  # padded to 8 and 16 tokens, six batches
     assert scoring._score_batch._cache_size() - before == 2
-    score(params, texts[::-1], batch_size=5)
+    score(params, many[::-1], batch_size=5)
     assert scoring._score_batch._cache_size() - before == 2
 
 
@@ -108,11 +112,55 @@ def test_nothing_to_score(params):
             score(params, [[[1], [2]], pair])
 
 
-def test_a_prompt_in_common_is_computed_once_and_changes_no_score(params, monkeypatch):
-    """Many continuations of one prompt, as in a test of wordings."""
+def branches(n_prompts: int, n_ends: int) -> list:
+    """Texts in which several continuations go on from each prompt, in no order."""
+    rng = np.random.default_rng(3)
+    found = []
+    for i in range(n_prompts):
+        prompt = [i, *rng.integers(0, 18, 5 + 3 * i).tolist()]
+        ends = [rng.integers(0, 18, 1 + k % 4).tolist() for k in range(n_ends)]
+        found += [[prompt, end] for end in ends]
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_continuations_of_one_prompt_are_scored_as_each_alone(params, window, monkeypatch):
+    """In a row they neither see nor move one another, windows included."""
+    layers = () if window is None else (0,)
+    config = dataclasses.replace(CONFIG, window=window, window_layers=layers)
+    monkeypatch.setattr(sys.modules[__name__], "CONFIG", config)
+    texts, seen = branches(3, 9), []
+    alone = [score(params, [text]) for text in texts]
+    inner = scoring._batch
+    monkeypatch.setattr(
+        scoring, "_batch", lambda rows, *a: seen.append(len(rows)) or inner(rows, *a)
+    )
+    together = score(params, texts, batch_size=8)
+    assert sum(seen) == 3  # rows, of 27 texts
+    for name, found_n in together._asdict().items():
+        expected_n = np.concatenate([getattr(one, name) for one in alone])
+        np.testing.assert_allclose(found_n, expected_n, atol=1e-5)
+
+
+def test_rows_of_several_texts_are_filled_to_a_bound(params, monkeypatch):
+    monkeypatch.setattr(scoring, "_TOGETHER", 6)
+    texts = branches(2, 7)
+    rows = scoring._together([p for p, _ in texts], np.array([len(e) for _, e in texts]), 6)
+    assert sorted(i for row in rows for i in row) == list(range(14))
+    for row in rows:
+        assert len({tuple(texts[i][0]) for i in row}) == 1
+        assert sum(len(texts[i][1]) for i in row) <= 6
+    one_by_one = [score(params, [text]).log_prob_n[0] for text in texts]
+    np.testing.assert_allclose(score(params, texts).log_prob_n, one_by_one, atol=1e-5)
+
+
+def test_a_beginning_in_common_is_computed_once_and_changes_no_score(params, monkeypatch):
     rng = np.random.default_rng(2)
-    prompt, filled = rng.integers(0, 18, 21).tolist(), []
-    texts = [[prompt, rng.integers(0, 18, n).tolist()] for n in (1, 2, 3, 2, 1, 3, 2, 1)]
+    prompt, filled = rng.integers(0, 18, 20).tolist(), []
+    texts = [
+        [[*prompt, i], rng.integers(0, 18, n).tolist()]
+        for i, n in enumerate((1, 2, 3, 2, 1, 3, 2, 1))
+    ]
     alone = [score(params, [text]) for text in texts]
     fill = prefix.fill
     monkeypatch.setattr(prefix, "fill", lambda *a: filled.append(a[-1]) or fill(*a))
