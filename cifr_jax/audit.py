@@ -18,21 +18,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from cifr_jax import audit_parts, models
 from cifr_jax.audit_parts import Part
-from cifr_jax.config import leaves
+from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data.chat import Example, read_chat_jsonl
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import verdict_schema
 from cifr_jax.files import write_json_atomic
 from cifr_jax.monitors.dataset import detectors, latents, model_detectors, view
 from cifr_jax.monitors.dataset.calibration import Calibration
-from cifr_jax.monitors.dataset.own_answer import own_answer_from
+from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
 from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.report import verdict_page, verdict_terminal
@@ -104,6 +105,10 @@ def _calibration(
 
 
 def _upload(config: ConfigDict):
+    check_numbers(config, {"permutations": 1, "max_items": 0, "job.max_mib": 1})
+    rate = config.false_positive_rate
+    if not 0 < rate < 1:
+        raise UserError("config.false_positive_rate", f"{rate}", "give a share below 1")
     path = config.job.data
     if not path:
         raise UserError("config.job.data", "no upload is named", "give a chat JSONL file")
@@ -117,9 +122,25 @@ def _upload(config: ConfigDict):
     return read_chat_jsonl(path)
 
 
-def _not_checked(
-    config: ConfigDict, seen: view.JobView, parts: Mapping[str, Part], known: bool
-) -> list[dict[str, str]]:
+class _Looked(NamedTuple):
+    """What was looked at.
+
+    parts: with their figures.
+    seen: the rows.
+    lm: the base.
+    run_known: whether a trained run says that it is of this upload.
+    n_unasked: rows with an item that the base was not asked.
+    """
+
+    parts: list[Part]
+    seen: view.JobView
+    lm: models.LanguageModel
+    run_known: bool
+    n_unasked: int
+
+
+def _not_checked(config: ConfigDict, looked: _Looked) -> list[dict[str, str]]:
+    seen, parts = looked.seen, {part.name: part for part in looked.parts}
     bare = sum(item is None for item in seen.question_n)
     found = []
     if not config.job.trained:
@@ -130,7 +151,7 @@ def _not_checked(
     elif "training" not in parts:
         why = "no calibration of trained jobs is shipped for this base model"
         found.append(("what training did to restricted requests and refusals", why))
-    if config.job.trained and not known:
+    if config.job.trained and not looked.run_known:
         why = "its folder has no result.json that says so"
         found.append(("whether the run in config.job.trained was on this upload", why))
     if not config.likelihoods:
@@ -139,6 +160,10 @@ def _not_checked(
     if bare:
         why = "no multiple-choice item was found in them, so no hidden latent"
         found.append((f"{bare} of {seen.n} rows", why))
+    if looked.n_unasked:
+        what = f"the base model's own answer in {looked.n_unasked:,} of {seen.n:,} rows"
+        why = f"it is asked {config.max_items:,} items, drawn at random: config.max_items"
+        found.append((what, why))
     if parts["rows"].p_value is not None and not parts["rows"].n_benign:
         why = "none is shipped for this base model; p-values are the tests' own"
         found.append(("calibration", why))
@@ -150,11 +175,8 @@ def _look(
     examples: list[Example],
     done: Tell,
     tell: Tell,
-) -> tuple[list[Part], view.JobView, models.LanguageModel, bool]:
-    """All parts that the config asks for; `done` ends a timed stage.
-
-    The last says whether a trained run is known to be of this upload.
-    """
+) -> _Looked:
+    """All parts that the config asks for; `done` ends a timed stage."""
     rate = config.false_positive_rate
     seen = view.read(examples, config.seed)
     done("read", 0.2)
@@ -168,7 +190,8 @@ def _look(
             TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
     done("load", 0.3)
-    candidates = latents.candidates(seen, own_answer_from(lm), seed=config.seed)
+    ask = of_some(own_answer_from(lm), config.max_items, config.seed)
+    candidates = latents.candidates(seen, ask, seed=config.seed)
     done("own answers", 0.5)
     found: dict[str, TestResult] = {}
     for i, name in enumerate(detectors.DETECTORS):
@@ -176,21 +199,23 @@ def _look(
         tell(name, 0.5 + 0.19 * (i + 1) / len(detectors.DETECTORS))
     parts = [audit_parts.rows(found, seen, candidates, calibration, rate)]
     done("detectors", 0.7)
-    ask = (examples, seen, candidates, lm)
+    asked = (examples, seen, candidates, lm)
     if config.likelihoods:
         names = model_detectors.BASE
-        parts.append(audit_parts.with_model("likelihoods", names, *ask, None, config))
+        parts.append(audit_parts.with_model("likelihoods", names, *asked, None, config))
         done("likelihoods", 0.8)
     if config.job.trained:
         names = model_detectors.TUNED
         parts.append(
-            audit_parts.with_model("tuned model", names, *ask, job.adapter, config)
+            audit_parts.with_model("tuned model", names, *asked, job.adapter, config)
         )
         done("tuned model", 0.9)
     if with_training is not None:
         parts.append(audit_parts.trained(job, before, lm, with_training, rate, config.seed))
         done("training", 0.95)
-    return parts, seen, lm, known
+    has_item_n = np.array([item is not None for item in seen.question_n], bool)
+    unasked_n = has_item_n & (candidates.hidden["own_position"] < 0)
+    return _Looked(parts, seen, lm, known, int(unasked_n.sum()))
 
 
 def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdict:
@@ -221,8 +246,9 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         tell(stage, share)
 
     tell("read", 0.0)
-    parts, seen, lm, known = _look(config, _upload(config), done, tell)
+    looked = _look(config, _upload(config), done, tell)
     rate = config.false_positive_rate
+    parts, lm = looked.parts, looked.lm
     p_value, least = audit_parts.combined(parts)
     verdict = "not tested"
     if p_value is not None:
@@ -232,7 +258,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
     record = {
         "schema": 1,
         "job": Path(config.job.data).stem,
-        "n_examples": seen.n,
+        "n_examples": looked.seen.n,
         "risk": max((p.risk for p in parts if p.risk is not None), default=None),
         "p_value": p_value,
         "verdict": verdict,
@@ -245,9 +271,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         },
         "parts": [part.summary() for part in parts],
         "detectors": [one for part in parts for one in part.records],
-        "not_checked": _not_checked(
-            config, seen, {part.name: part for part in parts}, known
-        ),
+        "not_checked": _not_checked(config, looked),
         "base_model": {"name": lm.name, "parameters": lm.n_parameters()},
         "seed": config.seed,
         "versions": package_versions(),

@@ -14,7 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cifr_jax import ciphers, models
-from cifr_jax.config import leaves
+from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data import world
 from cifr_jax.data.jobs import JobSpec, job_specs
 from cifr_jax.data.prompts import CELLS, Prompt, prompts
@@ -188,6 +188,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: for a config that names what does not exist.
     """
+    check_numbers(config, {"bootstrap": 2, "row_length": 1, "lora.rank": 1})
     clock = Clock()
     specs = job_specs(config.jobs, config.seed)
     of = world.make_world(config.world.entities, config.world.seed, config.world.fractions)

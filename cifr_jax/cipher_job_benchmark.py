@@ -18,7 +18,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cifr_jax import ciphers
-from cifr_jax.config import leaves
+from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data import jobs, world
 from cifr_jax.data.chat import Example
 from cifr_jax.data.cipher_jobs import Customer, customers
@@ -233,6 +233,8 @@ def run(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: the model or a config value is missing or at fault.
     """
+    numbers = "row_length", "learned_prompts", "audit_rows", "canaries", "lora.rank"
+    check_numbers(config, {"bootstrap": 2} | dict.fromkeys(numbers, 1))
     seconds: dict[str, float] = {}
     clock = [time.perf_counter()]
 

@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,27 @@ def validate_leaves(config: ConfigDict, where: str = "config") -> None:
             mend = "write config_dict.placeholder(type)"
             raise UserError(where, f"key {key} is None, which no flag can override", mend)
         fault = _leaf_fault(value)
+        if key.rpartition(".")[2] == "seed" and isinstance(value, int) and value < 0:
+            fault = f"is {value}", "write 0 or more: NumPy takes no other seed"
         if fault:
             raise UserError(where, f"key {key} {fault[0]}", fault[1])
+
+
+def check_numbers(config: ConfigDict, at_least: Mapping[str, float]) -> None:
+    """Refuses numbers before any work is done.
+
+    Args:
+      config: a task's.
+      at_least: the least value of dotted keys; of a tuple, of each of its numbers.
+
+    Raises:
+      UserError: the first that is below.
+    """
+    for key, least in at_least.items():
+        value = leaves(config, (key,))[key]
+        for number in value if isinstance(value, tuple) else (value,):
+            if number < least:
+                raise UserError(f"config.{key}", f"{number}", f"give {least:g} or more")
 
 
 def did_you_mean(config: ConfigDict, key: str) -> str | None:

@@ -18,7 +18,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cifr_jax.config import leaves
+from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data import simulated_jobs
 from cifr_jax.data.pointwise.requests import item_text
 from cifr_jax.data.simulated_jobs import JobSpec
@@ -176,6 +176,9 @@ def run(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: the model, a file or a config value is missing or at fault.
     """
+    counts = "benign_train", "benign_calibration", "benign_test", "sizes", "attack_test"
+    least = {"permutations": 1, "bootstrap": 2} | {f"jobs.{name}": 1 for name in counts}
+    check_numbers(config, least)
     with Workdir(workdir) as store:
         began = time.perf_counter()
         lm = load(config.base_model)

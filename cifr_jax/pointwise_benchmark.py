@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from cifr_jax import pointwise_jobs
 from cifr_jax import pointwise_stages as stages
-from cifr_jax.config import leaves
+from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data.pointwise import requests
 from cifr_jax.data.pointwise.questions import longest_option_accuracy
 from cifr_jax.evaluation import pointwise_rows, results, schema
@@ -27,6 +27,12 @@ from cifr_jax.text_stages import Run
 from cifr_jax.workdir import Workdir
 
 SHUFFLED = " shuffled"  # ends the name of a control job
+_COUNTS = {  # numbers that are 1 or more
+    "attack": ("rows", "variants", "prompts"),
+    "job": ("row_length", "steps", "batch_rows", "chunk"),
+    "lora": ("rank",),
+    "test": ("questions", "max_new_tokens", "honest_chats", "fit_questions"),
+}
 
 
 def run(config: ConfigDict, workdir: str) -> None:
@@ -39,6 +45,8 @@ def run(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: the model or a config value is missing or at fault.
     """
+    numbers = [f"{group}.{name}" for group, names in _COUNTS.items() for name in names]
+    check_numbers(config, {"bootstrap": 2, "attack.samples": 0} | dict.fromkeys(numbers, 1))
     with Workdir(workdir) as store:
         found = _measure(Run(store, config, load(config.base_model)))
         schema.validate_results(found)

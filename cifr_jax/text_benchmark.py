@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cifr_jax.activations import POOLS
-from cifr_jax.config import leaves
+from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data import sources, text_prompts
 from cifr_jax.data.packing import pack_chats
 from cifr_jax.data.sources import TextPrompt
@@ -64,6 +64,9 @@ def run(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: the model, a source or a config value is missing or at fault.
     """
+    counts = "examples", "held_out", "row_length", "steps", "batch_rows", "chunk"
+    numbers = ["prompts.max_tokens", "lora.rank", *(f"job.{name}" for name in counts)]
+    check_numbers(config, {"bootstrap": 2} | dict.fromkeys(numbers, 1))
     with Workdir(workdir) as store:
         lm = load(config.base_model)
         data = text_prompts.gather(config, lm.tokenizer, config.job.row_length)

@@ -34,6 +34,8 @@ def get_config(mode: str = "full") -> ConfigDict:
     # PEFT folder of the adapter that the job went on from. "": what that run says itself.
     config.job.adapter = ""
     config.job.max_mib = 256  # a larger file is refused: split it
+    # Distinct items that the base model is asked at most; of more, so many at random.
+    config.max_items = 4000
     # Also test wordings against the base's own likelihood of them: some minutes.
     config.likelihoods = False
     config.permutations = 999  # of each test; its p-values go down to 1 / (1 + this)

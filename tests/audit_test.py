@@ -124,9 +124,26 @@ def test_what_cannot_be_tested_is_never_clear(tmp_path, rows):
     assert {d["name"] for d in untested} >= set(detectors.ALARMS)
 
 
+def test_what_the_base_was_not_asked_is_told(tmp_path):
+    path = upload(tmp_path, n=60)
+    few = audit.run(make_config(path, max_items=5), str(tmp_path / "few"))
+    told = {one["what"]: one["why"] for one in few.record["not_checked"]}
+    (what,) = [one for one in told if one.startswith("the base model's own answer in ")]
+    assert int(what.split()[6]) >= 40 and what.endswith("of 60 rows")
+    assert told[what].startswith("it is asked 5 items")
+    whole = audit.run(make_config(path), str(tmp_path / "whole"))
+    assert "own answer" not in str(whole.record["not_checked"])
+
+
 def test_faults_are_told(tmp_path):
     with pytest.raises(UserError, match="no upload is named"):
         audit.run(make_config(""), str(tmp_path))
+    for key, value in (
+        ("permutations", 0), ("max_items", -1), ("false_positive_rate", 0.0),
+        ("false_positive_rate", 1.5), ("job.max_mib", 0),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"^config.{key}: {value}; give "):
+            audit.run(make_config("", **{key: value}), str(tmp_path))
     with pytest.raises(UserError, match="no such file"):
         audit.run(make_config(tmp_path / "none.jsonl"), str(tmp_path))
     with open(tmp_path / "huge.jsonl", "wb") as file:

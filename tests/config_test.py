@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from cifr_jax.config import did_you_mean, leaves, load_config, validate_leaves
+from cifr_jax.config import (
+    check_numbers,
+    did_you_mean,
+    leaves,
+    load_config,
+    validate_leaves,
+)
 from cifr_jax.errors import UserError
 
 CONFIG = """
@@ -196,6 +202,20 @@ def test_placeholders_may_be_absent_and_nothing_else():
     validate_leaves(ConfigDict({"a": config_dict.placeholder(int), "b": {"c": (1, "x")}}))
     with pytest.raises(UserError, match="myfile: key b.c is None"):
         validate_leaves(ConfigDict({"b": {"c": None}}), "myfile")
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(UserError, match="myfile: key world.seed is -1; write 0 or more"):
+        validate_leaves(ConfigDict({"world": {"seed": -1}}), "myfile")
+
+
+def test_numbers_below_their_least_are_refused_by_key():
+    config = ConfigDict({"a": {"n": 1, "sizes": (3, 0)}})
+    check_numbers(config, {"a.n": 1, "a.sizes": 0})
+    with pytest.raises(UserError, match=r"^config.a.n: 1; give 2 or more$"):
+        check_numbers(config, {"a.n": 2})
+    with pytest.raises(UserError, match=r"^config.a.sizes: 0; give 1 or more$"):
+        check_numbers(config, {"a.sizes": 1})
 
 
 def test_did_you_mean_prefers_the_same_last_name():

@@ -8,7 +8,23 @@ import pytest
 from ml_collections import ConfigDict
 
 from cifr_jax import tasks
+from cifr_jax.config import load_config
 from cifr_jax.errors import UserError
+
+NONE = {
+    "tiny": "bootstrap", "smollm2": "job.steps", "cipher_jobs": "audit_rows",
+    "job_benchmark": "permutations", "pointwise": "test.max_new_tokens",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_a_count_of_none_is_refused_before_any_work(name, tmp_path):
+    config = load_config(f"configs/{name}.py:runlocal")
+    config.update_from_flattened_dict({NONE[name]: 0})
+    with pytest.raises(UserError, match=f"^config.{NONE[name]}: 0; give "):
+        tasks.run_task(config, str(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
 
 CONFIG = """
 from ml_collections import ConfigDict

@@ -179,6 +179,25 @@ def test_own_answers_do_not_depend_on_the_order_of_options(method) -> None:
     assert len(answer([]).option_m) == 0
 
 
+def test_of_many_items_some_are_asked_and_the_others_have_no_answer() -> None:
+    asked: list[list] = []
+
+    def ask(items):
+        asked.append(items)
+        return own_answer.own_answer_from(LM)(items)
+
+    items = [replace(ITEMS[0], stem=f"{ITEMS[0].stem} {i}") for i in range(9)]
+    few = own_answer.of_some(ask, 4, 0)(items)
+    assert len(asked[0]) == 4 and (few.option_m >= 0).sum() == 4
+    whole = own_answer.of_some(ask, 9, 0)(items)
+    known = few.option_m >= 0
+    assert [items[i] for i in np.flatnonzero(known)] == sorted(asked[0], key=items.index)
+    np.testing.assert_array_equal(few.option_m[known], whole.option_m[known])
+    np.testing.assert_allclose(few.margin_m[known], whole.margin_m[known], atol=1e-4)
+    other = own_answer.of_some(ask, 4, 1)(items)
+    assert (other.option_m >= 0).tolist() != known.tolist()
+
+
 def test_scores_of_texts_are_log_likelihoods_of_the_model() -> None:
     encode = LM.tokenizer.encode
 

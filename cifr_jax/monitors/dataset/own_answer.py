@@ -113,6 +113,23 @@ def option_scores(
     return gain_o if method == "pmi" else gain_o / np.maximum(-untold_o, 1e-3)
 
 
+def of_some(
+    ask: Callable[[list[Embedded]], OwnAnswers], most: int, seed: int
+) -> Callable[[list[Embedded]], OwnAnswers]:
+    """Asks of so many items at most, drawn at random; the others have no answer (-1)."""
+
+    def answer(items: list[Embedded]) -> OwnAnswers:
+        if len(items) <= most:
+            return ask(items)
+        drawn = np.random.default_rng(seed).choice(len(items), most, replace=False)
+        found = ask([items[i] for i in drawn])
+        option_m, margin_m = np.full(len(items), -1, np.int64), np.zeros(len(items))
+        option_m[drawn], margin_m[drawn] = found
+        return OwnAnswers(option_m, margin_m)
+
+    return answer
+
+
 def own_answer_from(
     lm: LanguageModel, method: str = "npmi", adapter: Adapter | None = None
 ) -> Callable[[list[Embedded]], OwnAnswers]:
