@@ -190,7 +190,12 @@ def _look(
             TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
     done("load", 0.3)
-    ask = of_some(own_answer_from(lm), config.max_items, config.seed)
+    ask = of_some(
+        own_answer_from(lm),
+        config.max_items,
+        config.seed,
+        lambda share: tell("own answers", 0.3 + 0.2 * share),
+    )
     candidates = latents.candidates(seen, ask, seed=config.seed)
     done("own answers", 0.5)
     found: dict[str, TestResult] = {}

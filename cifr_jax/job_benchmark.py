@@ -30,7 +30,7 @@ from cifr_jax.monitors.dataset import detectors, embedded_questions, latents, vi
 from cifr_jax.monitors.dataset.answer_cache import AnswerCache
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
-from cifr_jax.monitors.dataset.own_answer import own_answer_from
+from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
 from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
@@ -109,10 +109,15 @@ def _bank_answers(
     key = store.key("answers", {}, [base_key], CODE_VERSION)
 
     def make(folder: Path) -> None:
-        cache = AnswerCache(own_answer_from(lm))
         texts = [item_text(q, "capital") for q in simulated_jobs.bank()]
         items = [item for text in texts if (item := embedded_questions.find(text))]
-        cache([latents.canonical(item) for item in items])
+        with tqdm(total=len(items), desc="own answers", unit="item") as shown:
+
+            def tell(share: float) -> None:
+                shown.update(round(share * len(items)) - shown.n)
+
+            cache = AnswerCache(of_some(own_answer_from(lm), len(items), 0, tell))
+            cache([latents.canonical(item) for item in items])
         write_json_atomic(folder / "answers.json", cache.answers)
 
     folder = store.get_or_make("answers", key, make, inputs=[base_key])

@@ -179,7 +179,7 @@ def test_own_answers_do_not_depend_on_the_order_of_options(method) -> None:
     assert len(answer([]).option_m) == 0
 
 
-def test_of_many_items_some_are_asked_and_the_others_have_no_answer() -> None:
+def test_of_many_items_some_are_asked_and_the_others_have_no_answer(monkeypatch) -> None:
     asked: list[list] = []
 
     def ask(items):
@@ -188,12 +188,20 @@ def test_of_many_items_some_are_asked_and_the_others_have_no_answer() -> None:
 
     items = [replace(ITEMS[0], stem=f"{ITEMS[0].stem} {i}") for i in range(9)]
     few = own_answer.of_some(ask, 4, 0)(items)
-    assert len(asked[0]) == 4 and (few.option_m >= 0).sum() == 4
+    assert len(asked) == 1 and len(asked[0]) == 4 and (few.option_m >= 0).sum() == 4
     whole = own_answer.of_some(ask, 9, 0)(items)
     known = few.option_m >= 0
     assert [items[i] for i in np.flatnonzero(known)] == sorted(asked[0], key=items.index)
     np.testing.assert_array_equal(few.option_m[known], whole.option_m[known])
     np.testing.assert_allclose(few.margin_m[known], whole.margin_m[known], atol=1e-4)
+    monkeypatch.setattr(own_answer, "_AT_ONCE", 4)
+    asked.clear()
+    shares: list[float] = []
+    again = own_answer.of_some(ask, 9, 0, shares.append)(items)
+    np.testing.assert_array_equal(again.option_m, whole.option_m)
+    np.testing.assert_allclose(again.margin_m, whole.margin_m, atol=1e-4)
+    assert [len(part) for part in asked] == [4, 4, 1]
+    np.testing.assert_allclose(shares, [4 / 9, 8 / 9, 1])
     other = own_answer.of_some(ask, 4, 1)(items)
     assert (other.option_m >= 0).tolist() != known.tolist()
 

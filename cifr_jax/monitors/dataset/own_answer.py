@@ -22,6 +22,7 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 METHODS = ("mean", "pmi", "npmi", "letter")
 _LETTERS = "ABCDEFGH"
 _MAX_CHARS = 2_000  # of a stem
+_AT_ONCE = 512  # items between two words of progress
 
 
 def _chat(lm: LanguageModel, text: str) -> list[int]:
@@ -114,17 +115,29 @@ def option_scores(
 
 
 def of_some(
-    ask: Callable[[list[Embedded]], OwnAnswers], most: int, seed: int
+    ask: Callable[[list[Embedded]], OwnAnswers],
+    most: int,
+    seed: int,
+    tell: Callable[[float], None] = lambda share: None,
 ) -> Callable[[list[Embedded]], OwnAnswers]:
-    """Asks of so many items at most, drawn at random; the others have no answer (-1)."""
+    """Asks of some items, a few hundred at a time.
+
+    Args:
+      ask: gives the answers.
+      most: how many it is asked at most, drawn at random; the others have none (-1).
+      seed: of the draw.
+      tell: called with the share that is done.
+    """
 
     def answer(items: list[Embedded]) -> OwnAnswers:
-        if len(items) <= most:
-            return ask(items)
-        drawn = np.random.default_rng(seed).choice(len(items), most, replace=False)
-        found = ask([items[i] for i in drawn])
+        drawn = np.arange(len(items))
+        if len(items) > most:
+            drawn = np.random.default_rng(seed).choice(len(items), most, replace=False)
         option_m, margin_m = np.full(len(items), -1, np.int64), np.zeros(len(items))
-        option_m[drawn], margin_m[drawn] = found
+        for at in range(0, len(drawn), _AT_ONCE):
+            part = drawn[at : at + _AT_ONCE]
+            option_m[part], margin_m[part] = ask([items[i] for i in part])
+            tell((at + len(part)) / len(drawn))
         return OwnAnswers(option_m, margin_m)
 
     return answer
