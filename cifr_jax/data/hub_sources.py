@@ -9,6 +9,7 @@ folder that `Dataset.save_to_disk` wrote elsewhere, or uses chat JSONL (`data.ch
 
 import dataclasses
 import difflib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,7 +225,7 @@ def _saved(where: str, folder: str, split: str) -> Any:
     """The split of a set in a folder. Raises `UserError`."""
     datasets, path = _library(where), Path(folder).expanduser()
     mend = "name a folder that Dataset.save_to_disk wrote"
-    if not path.is_dir():
+    if not os.path.isdir(path):  # pathlib's fails on a name that is too long
         raise UserError(where, f"{folder} is no folder", mend)
     try:
         found = datasets.load_from_disk(str(path))

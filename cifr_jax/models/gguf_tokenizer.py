@@ -139,7 +139,8 @@ def _fields(fields: Mapping[str, Any], where: str) -> _Field:
 
     def field(name: str, kind: type, default: Any = None) -> Any:
         value = fields.get(f"tokenizer.ggml.{name}", default)
-        if not isinstance(value, kind):
+        # To Python a truth value is a number.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             what = f"tokenizer.ggml.{name} is missing or of a wrong type"
             raise UserError(where, what, _MEND)
         if isinstance(value, list):
@@ -195,9 +196,9 @@ def read_tokenizer(fields: Mapping[str, Any], where: str) -> ChatTokenizer:
         ]
         # range.index refuses what indexing would take: a negative id counts from the end.
         special = {
-            name: tokens[range(len(tokens)).index(i)]
+            name: tokens[range(len(tokens)).index(field(f"{name}_token_id", int))]
             for name in ("bos", "eos", "eot", "unknown", "padding")
-            if (i := fields.get(f"tokenizer.ggml.{name}_token_id")) is not None
+            if f"tokenizer.ggml.{name}_token_id" in fields
         }
     except UserError:
         raise

@@ -231,6 +231,7 @@ def test_a_row_of_another_shape_is_named_by_its_number(hub, name, row, said):
         ("mmlu", {}, "mmlu needs a subset"),
         ("lima", {"subset": "a"}, "lima has no subsets"),
         ("lima", {"folder": "/nowhere"}, "/nowhere is no folder"),
+        ("lima", {"folder": "x" * 5000}, "is no folder"),
     ],
 )
 def test_wrong_names_are_told(name, options, said):

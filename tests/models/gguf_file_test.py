@@ -148,6 +148,8 @@ def test_tokenizer_and_template_come_out_as_they_went_in(tmp_path, tensors):
         ({"tokenizer__ggml__token_type": [1]}, "broken tokenizer"),
         ({"tokenizer__ggml__eos_token_id": 9999}, "broken tokenizer"),
         ({"tokenizer__ggml__eos_token_id": -1}, "broken tokenizer"),
+        ({"tokenizer__ggml__eos_token_id": True}, "eos_token_id is missing or of a wrong"),
+        ({"tokenizer__ggml__bos_token_id": "1"}, "bos_token_id is missing or of a wrong"),
         ({"tokenizer__chat_template": 7}, "tokenizer.chat_template is 7; give Jinja"),
         ({"tokenizer__chat_template": ["{{ 1 }}"]}, "tokenizer.chat_template is \\["),
         ({"tokenizer__chat_template": "\n{% if %}"}, r"gguf:2: chat template"),
