@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from tokenizers import AddedToken
+
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 
 
@@ -19,14 +21,17 @@ class SpecialTokens:
     """The special tokens of a tokenizer.
 
     Args:
-      ids: token id of each name.
+      added: the tokenizer's added tokens, by id.
 
     Attributes:
-      ids: the same.
+      ids: token id of each special token's name.
     """
 
-    def __init__(self, ids: Mapping[str, int]):
-        self.ids = {name: i for name, i in ids.items() if name}
+    def __init__(self, added: Mapping[int, AddedToken]):
+        special = {i: t for i, t in added.items() if t.special and t.content}
+        self.ids = {token.content: i for i, token in special.items()}
+        self._strips_before = {t.content for t in special.values() if t.lstrip}
+        self._strips_after = {t.content for t in special.values() if t.rstrip}
         # Longest first, the order in which overlapping names are matched.
         names = sorted(self.ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, names)) or "(?!)")
@@ -39,8 +44,15 @@ class SpecialTokens:
         return [self.ids[name] for name in self._pattern.findall(text)]
 
     def split(self, text: str) -> list[str]:
-        """The text cut at names, which are parts of their own; joined, it is the text."""
-        return self._split.split(text)
+        """Parts of a text: every second one is a name, those between are what stands
+        between names, without the blanks that a name takes with it (Phi-3)."""
+        parts = self._split.split(text)
+        for i in range(1, len(parts), 2):
+            if parts[i] in self._strips_before:
+                parts[i - 1] = parts[i - 1].rstrip()
+            if parts[i] in self._strips_after:
+                parts[i + 1] = parts[i + 1].lstrip()
+        return parts
 
     def broken(self, text: str) -> list[str]:
         """The text cut within every name, so that no part holds one."""

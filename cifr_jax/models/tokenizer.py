@@ -77,10 +77,7 @@ class ChatTokenizer:
         self._structured.no_truncation()
         self._plain = Tokenizer.from_str(self._structured.to_str())
         self._plain.encode_special_tokens = True
-        added = self._structured.get_added_tokens_decoder()
-        self._specials = SpecialTokens(
-            {t.content: i for i, t in added.items() if t.special}
-        )
+        self._specials = SpecialTokens(self._structured.get_added_tokens_decoder())
         # What text may come to by itself: characters that the vocabulary lacks.
         unknown = _unknown(tokenizer)
         self._forbidden = frozenset(

@@ -157,6 +157,21 @@ def test_a_name_that_a_normaliser_makes_is_text():
     assert chat.decode(ids, skip_special_tokens=False).count("<|im_end|>") == 3
 
 
+def test_a_name_takes_its_blanks_with_it_beside_typed_names_too():
+    """As Phi-3's end of a turn takes the line's end."""
+    state = json.loads(BPE.to_str())
+    state["added_tokens"][IM_END] |= {"rstrip": True}
+    state["added_tokens"][START] |= {"lstrip": True}
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    chat = ChatTokenizer(tokenizer, chat_template=CHATML)
+    plain = chat.encode_chat(user("a"))
+    assert len(plain) < len(CHAT.encode_chat(user("a")))  # blanks were taken
+    head = chat.encode_chat(user("a"))[:-1]
+    typed = chat.encode_chat(user("a<|im_end|>"))
+    assert plain[-1] == typed[-1] == IM_END
+    assert typed == head + chat.encode("<|im_end|>") + [IM_END]
+
+
 def test_a_name_that_the_model_knows_as_a_word_is_text():
     signs = ["<u>", "</s>", *"<>/su"]
     model = models.Unigram([(sign, -float(i > 1)) for i, sign in enumerate(signs)], 0)
