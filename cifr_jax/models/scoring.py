@@ -208,7 +208,7 @@ def score(
             for row, r in enumerate(index):
                 c = 0
                 for i in texts[r]:
-                    of_text = slice(c, c := c + out.length_n[i])
+                    of_text = slice(c, c := c + int(out.length_n[i]))
                     out.log_prob_n[i] = log_p_bc[row, of_text].sum(dtype=float)
                     out.greedy_n[i] = greedy_bc[row, of_text].all()
                 out.first_entropy_n[texts[r]] = entropy_b[row]

@@ -16,6 +16,7 @@ from typing import Any, cast
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
@@ -240,7 +241,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self._weigh(_bounded(value))
         if self._work - before > MAX_NESTED:
             raise SecurityError(f"a value grows beyond {MAX_NESTED:,} in all that it holds")
-        return self._spent(value) if isinstance(value, Iterator) else value
+        return self._spent(value) if _is_lazy(value) else value
 
     def _joined(self, parts: list) -> str:
         self._weighed(parts)
@@ -253,7 +254,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         if type(value) is str:
             return self._weighed(value)
         self._spend(_ITEM * _length(_bounded(value)))
-        return self._spent(value) if isinstance(value, Iterator) else value
+        return self._spent(value) if _is_lazy(value) else value
 
     def _written(self) -> Callable:
         # The context is asked for so that the compiler does not fold constants away.
@@ -349,6 +350,11 @@ class _CountedSequence:
 
     def __iter__(self) -> Iterator:
         return self._spent(self._items)
+
+
+def _is_lazy(value: Any) -> bool:
+    # A loop's own variable steps too, but templates ask it for its place and no more.
+    return isinstance(value, Iterator) and not isinstance(value, LoopContext)
 
 
 def _length(value: Any) -> int:

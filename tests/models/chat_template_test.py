@@ -22,6 +22,22 @@ def render(source: str, messages=MESSAGES, prompt: bool = False, **tokens) -> st
         ("{% for m in messages %}{{ loop.last }}{{ loop.length }}{% endfor %}",
          "False2True2"),
         ("{% for m in messages if m.role == 'user' %}{{ loop.last }}{% endfor %}", "True"),
+        ("{% for m in messages %}{% set out = loop %}{% for c in 'ab' %}{{ out.index }}"
+         "{{ loop.index }}{% endfor %}{% endfor %}", "11122122"),
+        ("{% for m in messages %}{{ loop.previtem.role if loop.previtem is defined }}"
+         "{{ m.role }}{% if loop.nextitem %}{{ loop.nextitem.role }}{% endif %};"
+         "{% endfor %}", "userassistant;userassistant;"),
+        ("{% macro f(l) %}{{ l.index0 }}{% endmacro %}{% for m in messages %}{{ f(loop) }}"
+         "{% endfor %}", "01"),
+        ("{% for m in messages[::-1] %}{{ m.role[0] }}{% endfor %}", "au"),
+        ("{% set r = messages | selectattr('role', 'equalto', 'user') | list %}"
+         "{{ r | length }}{{ (messages | map(attribute='content') | list)[-1] }}", "1<yo>"),
+        ("{% if messages is iterable and messages[0] is mapping and 'x' is string %}y"
+         "{% endif %}", "y"),
+        ("{{ messages[0] | tojson(indent=2) }}",
+         '{\n  "role": "user",\n  "content": "hi"\n}'),
+        ("{{ messages[0].get('tool_calls') is none }}"
+         "{{ messages[0].items() | list | length }}", "True2"),
         ("{% for k, v in messages[0].items() %}{{ k }}:{% endfor %}", "role:content:"),
         ("{% for m in messages %}{{ m.role }}{% break %}{% endfor %}", "user"),
         ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),  # trim_blocks, lstrip_blocks
