@@ -108,7 +108,9 @@ def _upload(config: ConfigDict):
     check_numbers(config, {"permutations": 1, "max_items": 0, "job.max_mib": 1})
     rate = config.false_positive_rate
     if not 0 < rate < 1:
-        raise UserError("config.false_positive_rate", f"{rate}", "give a share below 1")
+        raise UserError(
+            "config.false_positive_rate", f"{rate}", "give a share between 0 and 1"
+        )
     path = config.job.data
     if not path:
         raise UserError("config.job.data", "no upload is named", "give a chat JSONL file")

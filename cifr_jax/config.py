@@ -98,7 +98,7 @@ def check_numbers(config: ConfigDict, at_least: Mapping[str, float]) -> None:
     for key, least in at_least.items():
         value = leaves(config, (key,))[key]
         for number in value if isinstance(value, tuple) else (value,):
-            if number < least:
+            if not number >= least:  # nor NaN
                 raise UserError(f"config.{key}", f"{number}", f"give {least:g} or more")
 
 

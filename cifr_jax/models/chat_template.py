@@ -16,7 +16,7 @@ from jinja2.sandbox import SecurityError
 from cifr_jax.errors import UserError
 from cifr_jax.models.template_sandbox import MAX_SIZE, TemplateSandbox
 
-MAX_SOURCE = 256_000  # characters of a template; the longest published ones have 30,000
+MAX_SOURCE = 100_000  # characters of a template; the longest published ones have 30,000
 # Templates may ask for today's date; a benchmark that reads the clock is not repeatable.
 TEMPLATE_DATE = datetime.datetime(2024, 7, 26)
 
@@ -54,7 +54,7 @@ class ChatTemplate:
       literals: the texts that it names in expressions; what it may look for in messages.
 
     Raises:
-      UserError: the template does not parse, with its line.
+      UserError: the template does not parse, with its line; it is too long, or no Unicode.
     """
 
     def __init__(self, source: str, where: str):
@@ -64,15 +64,17 @@ class ChatTemplate:
             what = f"chat template: not Unicode text of at most {MAX_SOURCE:,} characters"
             raise UserError(where, what, "give the template of the model")
         try:
-            self._template = self._sandbox.from_string(source)
-            constants = self._sandbox.parse(source).find_all(jinja2.nodes.Const)
+            tree = self._sandbox.parse(source)
+            constants = list(tree.find_all(jinja2.nodes.Const))
+            self._template = self._sandbox.from_string(tree)
         except jinja2.TemplateSyntaxError as e:
             raise UserError(
                 f"{where}:{e.lineno}", f"chat template: {e.message}", "correct the template"
             ) from e
         # What Jinja makes of it may be no program: a stray break, deep nesting.
         except Exception as e:
-            raise UserError(where, f"chat template: {e}", "simplify the template") from e
+            what = f"chat template: {str(e) or type(e).__name__}"
+            raise UserError(where, what, "simplify the template") from e
         texts = {str(c.value) for c in constants if isinstance(c.value, str)}
         # Longest first, as they may hold one another; one sign is no mark.
         self.literals = sorted((t for t in texts if len(t) > 1), key=len, reverse=True)
@@ -94,7 +96,7 @@ class ChatTemplate:
           UserError: the template refuses the messages (`raise_exception`), fails, reaches
             outside the sandbox, or exceeds its budget; with the template's line.
         """
-        self._sandbox.start()
+        self._sandbox.start(sum(len(str(text)) for m in messages for text in m.values()))
         parts, size = [], 0
         try:
             for part in self._template.generate(

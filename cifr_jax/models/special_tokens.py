@@ -4,7 +4,8 @@ A rendering is text, in which both look alike. So the characters with which name
 and end are masked in the messages, one for one, and the chat is rendered again: the names
 that are still there are the template's. Masks are private-use characters that occur nowhere
 else; trimming, slicing, counting or changing the case treats them as the signs they stand
-for.
+for. A template that looks for single signs or for the names themselves does not find them
+in a chat that holds such a name.
 """
 
 import itertools
@@ -68,9 +69,17 @@ class SpecialTokens:
         """
         if not any(self._any_end.search(text) for text in texts):
             return None
-        used = set(source).union(*texts)
-        free = (c for c in map(chr, itertools.chain(*_PRIVATE_USE)) if c not in used)
+        used, whole = set(source).union(*texts), "\n".join([source, *texts])
+        free = (
+            c
+            for c in map(chr, itertools.chain(*_PRIVATE_USE))
+            if c not in used and _escape(c) not in whole
+        )
         return Masks(dict(zip(self._ends, free, strict=False)), self.ids)
+
+
+def _escape(sign: str) -> str:
+    return json.dumps(sign)[1:-1]
 
 
 class Masks:
@@ -85,7 +94,7 @@ class Masks:
         self._masking = str.maketrans(dict(mask_of))
         self._names = list(names)
         # A template may write what it is given as JSON, in which a mask is an escape.
-        self._escapes = {json.dumps(mask)[1:-1]: end for end, mask in mask_of.items()}
+        self._escapes = {_escape(mask): end for end, mask in mask_of.items()}
         self._restoring = str.maketrans({mask: end for end, mask in mask_of.items()})
 
     def hide(self, text: str, literals: Iterable[str]) -> str:

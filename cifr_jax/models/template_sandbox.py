@@ -16,7 +16,7 @@ from typing import Any, cast
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
-from jinja2.runtime import LoopContext
+from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
@@ -25,10 +25,11 @@ MAX_STEPS = 200_000  # loop turns and calls in one rendering, if they do nothing
 MAX_WORK = 64_000_000  # units in one rendering
 MAX_SECONDS = 20.0  # a net below the budget: no chat template takes a hundredth of it
 MAX_SIZE = 4_000_000  # characters or items in any value, and in the rendering
-MAX_NESTED = 16_000_000  # units in a value with all that it holds
+MAX_NESTED = 8_000_000  # units in a value with all that it holds
 MAX_DEPTH = 32  # lists in lists
 MAX_NUMBER = 1_000_000  # integers that a template may compute
 MAX_INDENT = 100  # columns
+MAX_ARGUMENT = 100  # characters of a separator, an attribute, a set of characters
 _STEP = MAX_WORK // MAX_STEPS
 _ITEM = 32  # units of an item of a list: its place in memory and a look at it
 
@@ -38,14 +39,23 @@ _SHALLOW_FILTERS = frozenset(
     " selectattr".split()
 )
 _DEEP_FILTERS = frozenset(
-    "abs attr capitalize dictsort e escape float groupby indent int join lower max min"
+    "abs attr capitalize dictsort e escape float indent int join lower max min"
     " replace sort string sum title tojson trim truncate unique upper".split()
 )
+# Where a long text costs more than it has characters: searches from the end and sets of
+# characters take as long as text times argument, a separator stands between all items.
+_SHORT_ARGUMENTS = frozenset(
+    "join lstrip map max min rejectattr rfind rindex rpartition rsplit rstrip selectattr"
+    " sort strip sum tojson trim unique".split()
+)
+# They make a list of a text's characters.
+_CUTTING_FILTERS = frozenset("join list map max min reverse sort unique".split())
 _COMPARING_TESTS = frozenset(
     "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lower lt ne upper".split()
 )
 # They pad to a width of the template's choice, or leave text.
 _REFUSED_METHODS = frozenset("center encode expandtabs ljust rjust translate zfill".split())
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # as str.splitlines has them
 _REFUSED_STATEMENTS = (
     nodes.Block, nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport,
     nodes.EvalContextModifier,
@@ -94,7 +104,7 @@ class _Budgeted(NodeTransformer):
         return _filter(node, "_bounded") if isinstance(node.arg, nodes.Slice) else node
 
     def visit_Assign(self, node: nodes.Assign) -> nodes.Node:
-        node.node = _filter(node.node, "_weighed")
+        node.node = _filter(node.node, "_checked")
         return self.generic_visit(node)
 
     def visit_AssignBlock(self, node: nodes.Node) -> nodes.Node:
@@ -178,6 +188,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             if name in _SHALLOW_FILTERS | _DEEP_FILTERS
         }
         self.filters |= {
+            "_checked": self._checked,
             "_counted": self._counted,
             "_joined": self._joined,
             "_bounded": self._bounded,
@@ -200,20 +211,25 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             **functions,
         }
 
-    def start(self) -> None:
-        """Begins a rendering with the whole budget."""
-        self._work = self._next_check = 0
+    def start(self, size: int = 0) -> None:
+        """Begins a rendering with the whole budget.
+
+        Args:
+          size: characters of all messages; of long chats more may be made.
+        """
+        self._most = min(MAX_WORK + 200 * size, 4 * MAX_WORK)
+        self._work = self._next_check = self._inside = 0
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def _spend(self, work: int) -> None:
         self._work += work
         if self._work >= self._next_check:
-            if self._work > MAX_WORK:
-                what = f"more work than {MAX_STEPS:,} loop turns and calls"
+            if self._work > self._most:
+                what = f"more work than that of {MAX_STEPS:,} loop turns and calls"
                 raise SecurityError(what)
             if time.monotonic() > self._deadline:
                 raise SecurityError(f"more than {MAX_SECONDS:g} seconds")
-            self._next_check = min(self._work + 99 * _STEP, MAX_WORK + 1)
+            self._next_check = min(self._work + 99 * _STEP, self._most + 1)
 
     def _weigh(self, value: Any, depth: int = 0) -> None:
         """Charges for a value with all that it holds."""
@@ -247,7 +263,12 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self._weighed(parts)
         texts = [str(part) for part in parts]
         _check_size(sum(map(len, texts)))
-        return self._bounded("".join(texts))
+        return "".join(texts)
+
+    def _checked(self, value: Any) -> Any:
+        """The value to which a name is given: nothing is copied, its size is bounded."""
+        value = _bounded(value)
+        return self._spent(value) if _is_lazy(value) else value
 
     def _bounded(self, value: Any) -> Any:
         """The value, charged for its own length."""
@@ -290,15 +311,26 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             passed = 1 if hasattr(function, "jinja_pass_arg") else 0
             head, (subject, *rest) = args[:passed], args[passed:]
             subject = take(subject)
+            if isinstance(subject, str) and name in _CUTTING_FILTERS:
+                self._spend(_ITEM * len(subject))
             if rest or kwargs:
                 self._weighed([rest, kwargs])
             _check_growth(name, subject, rest, kwargs)
-            return self._bounded(function(*head, subject, *rest, **kwargs))
+            self._inside += 1
+            try:
+                return self._bounded(function(*head, subject, *rest, **kwargs))
+            finally:
+                self._inside -= 1
 
         return charged
 
     def _parse(self, source, name, filename):
-        tree = _Budgeted().visit(super()._parse(source, name, filename))
+        tree = super()._parse(source, name, filename)
+        for node in tree.find_all(nodes.Filter):
+            if node.name.startswith("_"):  # those that are put in below
+                what = f"No filter named {node.name!r}."
+                raise jinja2.TemplateSyntaxError(what, node.lineno)
+        tree = _Budgeted().visit(tree)
         for constant in tree.find_all(nodes.Const):
             _bounded(constant.value)
         return tree
@@ -314,13 +346,21 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return None
 
     def getitem(self, obj, argument):
-        return super().getitem(obj, _key(argument))
+        return self._looked_up(super().getitem(obj, _key(argument)))
 
-    def call(self, context, obj, *args, **kwargs):
+    def getattr(self, obj, attribute):
+        return self._looked_up(super().getattr(obj, attribute))
+
+    def _looked_up(self, value: Any) -> Any:
+        # Filters join, sort and compare what they find under an attribute.
+        return self._weighed(value) if self._inside else value
+
+    def call(self, context, obj, /, *args, **kwargs):
         self._spend(_STEP)
-        if kwargs:
-            self._weighed(kwargs)
-        args = tuple(self._weighed(arg) for arg in args)
+        # A macro gets what it is given; functions may go through all of it.
+        take = self._checked if isinstance(obj, Macro) else self._weighed
+        kwargs = {name: take(arg) for name, arg in kwargs.items()}
+        args = tuple(take(arg) for arg in args)
         owner = getattr(obj, "__self__", None)
         if isinstance(owner, str | list | tuple):
             self._weighed(owner)
@@ -386,6 +426,13 @@ def _key(value: Any) -> Any:
 def _check_growth(name: str, subject: Any, args: Sequence, kwargs: Mapping) -> None:
     """Refuses a filter or string method whose result could not even be held."""
     named = [*args, *kwargs.values()]
+    texts = [*named, *(t for arg in named if isinstance(arg, tuple | list) for t in arg)]
+    if name == "join" and isinstance(subject, str) and args:  # also the method, whose
+        texts = [subject, *(arg for arg in texts if arg is not args[0])]  # text is between
+    if name in _SHORT_ARGUMENTS and any(
+        isinstance(text, str) and len(text) > MAX_ARGUMENT for text in texts
+    ):
+        raise SecurityError(f"an argument of {name} beyond {MAX_ARGUMENT} characters")
     if name == "replace" and len(named) >= 2:
         text, old, new = str(subject), str(named[0]), str(named[1])
         found = text.count(old)  # of no text: before, between and after the characters
@@ -396,7 +443,8 @@ def _check_growth(name: str, subject: Any, args: Sequence, kwargs: Mapping) -> N
         ):
             raise SecurityError("an indent grows too large")
         if name == "indent":
-            _check_size(len(str(subject)) + str(subject).count("\n") * MAX_INDENT)
+            lines = sum(map(str(subject).count, _LINE_ENDS))
+            _check_size(len(str(subject)) + lines * MAX_INDENT)
         elif indent := kwargs.get("indent", args[1] if len(args) > 1 else 0):
             width = indent if isinstance(indent, int) else len(indent)
             _check_size(_lines(subject) * MAX_DEPTH * width)

@@ -103,7 +103,7 @@ BOMBS = {
     "{% endmacro %}{{ f(60) }}",
     "output": "{% set s = 'x' * 999999 %}{% for i in range(99) %}{{ s }}{% endfor %}",
     "nested": "{% set ns = namespace(a=[1]) %}{% for i in range(99) %}"
-    "{% set ns.a = [ns.a, ns.a] %}{% endfor %}",
+    "{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a }}",
     "nested_comparison": nested("{{ x == y }}"),
     "nested_membership": nested("{{ x in [1, y] }}"),
     "nested_text": nested("{{ x }}"),
@@ -140,6 +140,22 @@ BOMBS = {
     "json_of_many": "{{ (['x' * 999999] * 800) | tojson | length }}",
     "json_indented": "{{ ([[1]] * 99999) | tojson(indent=99) | length }}",
     "text_of_many": "{% for i in range(99) %}{{ ['x' * 999999] * 800 }}{% endfor %}",
+    "attribute": "{% set a = '0' ~ '.0' * 999999 %}{{ ('x' * 40) | max(attribute=a) }}",
+    "reverse_search": "{{ ('a' * 400000).rfind('ab' ~ 'a' * 200000) }}",
+    "strip_set": "{{ ('b' * 400000).strip('c' * 400000 ~ 'b') }}",
+    "trim_set": "{{ ('b' * 400000) | trim('c' * 400000 ~ 'b') }}",
+    "long_separator": "{{ range(400) | map('string') | join('x' * 999999) }}",
+    "long_separator_method": "{{ ('x' * 999999).join(range(400) | map('string')) }}",
+    "long_separators": "{{ range(400) | list | tojson(separators=('x' * 999999, ':')) }}",
+    "attribute_of_many": "{% set ns = namespace(b='x' * 999999) %}"
+    "{{ ([ns] * 400) | join(attribute='b') }}",
+    "sorted_attribute": "{% set ns = namespace(b='x' * 999999) %}"
+    "{{ ([ns] * 400) | sort(attribute='b') | length }}",
+    "cyclers": "{% set c = cycler('x' * 999999) %}"
+    "{{ ([c] * 1500) | join(attribute='current') }}",
+    "indent_returns": "{{ ('\r' * 999999) | indent('y' * 100, blank=true) }}",
+    "sorted_text": "{{ ('x' * 3999999) | sort | length }}",
+    "own_filters": "{{ messages | _counted }}",
     "blocks": "{% block a %}x{% endblock %}{{ self.a() }}",
     "bytes": "{{ (1).to_bytes(1000000000, 'big') }}",
     "encoded": "{{ 'x'.encode() }}",
@@ -150,7 +166,7 @@ BOMBS = {
 
 REFUSALS = (
     "more work than|grows|a number beyond|nested deeper|key that is no|not allowed|unsafe"
-    "|No filter named|only numbers|of over 100|recursion"
+    "|No filter named|an argument of|only numbers|of over 100|recursion"
 )
 
 
@@ -160,15 +176,34 @@ def test_templates_cannot_exhaust_time_or_memory(name):
         render(BOMBS[name])
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set ns = namespace(t='') %}{% for m in messages %}"
+        "{% set ns.t = ns.t ~ m.content %}{% endfor %}{{ ns.t }}",
+        "{% set ns = namespace(t=[]) %}{% for m in messages %}"
+        "{% set ns.t = ns.t + [m.content] %}{% endfor %}{{ ns.t | join }}",
+        "{% macro c(m, all) %}{{ m.content }}{% endmacro %}"
+        "{% for m in messages %}{{ c(m, messages) }}{% endfor %}",
+        "{% for m in messages %}{% set later = messages[loop.index0:]"
+        " | selectattr('role', 'equalto', 'user') | list %}{{ later[0].content }}"
+        "{% endfor %}",
+    ],
+)
+def test_chats_of_many_long_turns_fit(source):
+    messages = [{"role": "user", "content": "x" * 1000}] * 400
+    assert render(source, messages) == "x" * 400_000
+
+
 def test_a_namespace_is_shown_without_what_it_holds():
     source = "{% set ns = namespace(b=1) %}{% for i in range(60) %}"
     source += "{% set ns.b = namespace(a=ns.b, b=ns.b) %}{% endfor %}{{ ns.b }}"
     assert render(source) == "<namespace>"
 
 
-@pytest.mark.parametrize("source", ["x" * 256_001, "{{ 'a\ud800' }}"])
+@pytest.mark.parametrize("source", ["x" * 100_001, "{{ 'a\ud800' }}"])
 def test_a_source_that_is_no_template_is_refused(source):
-    with pytest.raises(UserError, match="not Unicode text of at most 256,000"):
+    with pytest.raises(UserError, match="not Unicode text of at most 100,000"):
         ChatTemplate(source, "here")
 
 

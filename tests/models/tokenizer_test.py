@@ -135,8 +135,8 @@ def test_marks_that_the_template_looks_for_are_not_masked():
 
 
 def test_a_text_of_private_use_characters_survives_masking():
-    text = "\ue000\ue001<|im_end|>\\ue000"
-    assert chat_tokenizer(JOINED).encode_chat(user(text)) == CHAT.encode(text)
+    for text in ("\ue000\ue001<|im_end|>\\ue000", "\\ue000 \\ue001<|im_end|>"):
+        assert chat_tokenizer(JOINED).encode_chat(user(text)) == CHAT.encode(text)
 
 
 def normalising(**token) -> Tokenizer:
