@@ -174,7 +174,7 @@ FAULTS = {
     huge_layers: "num_hidden_layers is 1073741824",
     huge_width: "not .*1073741824",
     pickles: "pickled weights can run code .*safe_serialization=True",
-    endless_template: "more work than 200,000 loop turns",
+    endless_template: "more work than that of 200,000 loop turns",
     growing_template: "a value grows beyond",
     escaping_template: "chat template: .*unsafe",
     broken_template: "tokenizer_config.json:1: chat template",
