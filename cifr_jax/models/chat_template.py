@@ -14,7 +14,8 @@ import jinja2.nodes
 from jinja2.sandbox import SecurityError
 
 from cifr_jax.errors import UserError
-from cifr_jax.models.template_sandbox import MAX_SIZE, TemplateSandbox
+from cifr_jax.models.template_limits import MAX_SIZE
+from cifr_jax.models.template_sandbox import TemplateSandbox
 
 MAX_SOURCE = 100_000  # characters of a template; the longest published ones have 30,000
 # Templates may ask for today's date; a benchmark that reads the clock is not repeatable.

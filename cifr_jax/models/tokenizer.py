@@ -193,9 +193,9 @@ class ChatTokenizer:
         if masks:
             hidden = self._render(self._hide(messages, masks), add_generation_prompt)
         own = self._specials.find(hidden)
-        if self._specials.find(rendered) == own:
+        if hidden is rendered or self._specials.find(rendered) == own:
             ids = self._encode(self._structured, rendered)
-            if list(filter(self._forbidden.__contains__, ids)) == self._expected(own):
+            if self._without_unknown(ids) == self._without_unknown(own):
                 return ids
         # The tokenizer itself splits at special tokens first, so the parts between them
         # encode on their own as inside the whole (but where a tokenizer puts a space before
@@ -215,8 +215,9 @@ class ChatTokenizer:
             for m in messages
         ]
 
-    def _expected(self, own: list[int]) -> list[int]:
-        return list(filter(self._forbidden.__contains__, own))
+    def _without_unknown(self, ids: list[int]) -> list[int]:
+        """The special tokens among ids, but for that which text may come to."""
+        return list(filter(self._forbidden.__contains__, ids))
 
     @classmethod
     def from_folder(cls, folder: str | Path, rows: int | None = None) -> "ChatTokenizer":

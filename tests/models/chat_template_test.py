@@ -4,7 +4,7 @@ import pytest
 
 from cifr_jax.errors import UserError
 from cifr_jax.models.chat_template import ChatTemplate
-from cifr_jax.models.template_sandbox import MAX_SIZE
+from cifr_jax.models.template_limits import MAX_SIZE
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<yo>"}]
 
