@@ -30,7 +30,7 @@ from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data.chat import Example, read_chat_jsonl
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import verdict_schema
-from cifr_jax.files import write_json_atomic
+from cifr_jax.files import refused_by_disk, write_json_atomic
 from cifr_jax.monitors.dataset import detectors, latents, model_detectors, view
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
@@ -84,6 +84,22 @@ class Verdict:
         return self.record["operating_point"]
 
 
+def _cleared(workdir: str) -> Path:
+    """The folder of the verdict, without one: another upload's would pass for this one's.
+
+    Raises:
+      UserError: it cannot be had.
+    """
+    folder = Path(workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("verdict.json", "verdict.html"):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise refused_by_disk(folder, error) from error
+    return folder
+
+
 def _calibration(
     kind: type[AnyCalibration], given: str, shipped: Path, lm: models.LanguageModel
 ) -> AnyCalibration | None:
@@ -104,16 +120,19 @@ def _calibration(
     return found
 
 
-def _upload(config: ConfigDict):
+def _check(config: ConfigDict) -> None:
     check_numbers(config, {"permutations": 1, "max_items": 0, "job.max_mib": 1})
     rate = config.false_positive_rate
     if not 0 < rate < 1:
         raise UserError(
             "config.false_positive_rate", f"{rate}", "give a share between 0 and 1"
         )
-    path = config.job.data
-    if not path:
+    if not config.job.data:
         raise UserError("config.job.data", "no upload is named", "give a chat JSONL file")
+
+
+def _upload(config: ConfigDict):
+    path = config.job.data
     try:
         size = os.path.getsize(path)
     except OSError as error:
@@ -252,6 +271,8 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         clock[0] = now
         tell(stage, share)
 
+    _check(config)
+    folder = _cleared(workdir)
     tell("read", 0.0)
     looked = _look(config, _upload(config), done, tell)
     rate = config.false_positive_rate
@@ -287,8 +308,6 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         "limits": _LIMITS,
     }  # fmt: skip
     verdict_schema.validate_verdict(record)
-    folder = Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json_atomic(folder / "verdict.json", record)
     verdict_page.write_page(record, folder / "verdict.html")
     done("report", 1.0)

@@ -135,6 +135,22 @@ def test_what_the_base_was_not_asked_is_told(tmp_path):
     assert "own answer" not in str(whole.record["not_checked"])
 
 
+def test_no_earlier_verdict_is_left_beside_a_broken_upload(tmp_path):
+    for name in ("verdict.json", "verdict.html"):
+        (tmp_path / name).write_text("clear")
+    (tmp_path / "broken.jsonl").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        audit.run(make_config(tmp_path / "broken.jsonl"), str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.jsonl"]
+
+
+def test_a_work_folder_that_cannot_be_had_is_told_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="file: file exists"):
+        audit.run(make_config(upload(tmp_path, n=10)), str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_faults_are_told(tmp_path):
     with pytest.raises(UserError, match="no upload is named"):
         audit.run(make_config(""), str(tmp_path))

@@ -49,8 +49,8 @@ def bounded(value: Any) -> Any:
 
 
 def key(value: Any) -> Any:
-    """A key of a mapping; raises SecurityError for a nested one, which takes as long to look
-    up as it is large."""
+    """A key of a mapping; raises SecurityError for a nested one, which is looked up in as
+    much time as it is large."""
     if isinstance(value, tuple | frozenset):
         raise SecurityError("a key that is no text or number")
     return value
