@@ -12,22 +12,25 @@ the model if the config says so (`audit_parts`). What it could not test it says;
 which nothing could be tested is "not tested", never "clear".
 """
 
+import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cifr_jax import audit_parts, models
-from cifr_jax.audit_parts import Part
+from cifr_jax import audit_coverage, audit_parts, models
+from cifr_jax.audit_coverage import Looked
 from cifr_jax.config import check_numbers, leaves
-from cifr_jax.data.chat import Example, read_chat_jsonl
+from cifr_jax.data.chat import Example, digest, read_chat_jsonl
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import verdict_schema
 from cifr_jax.files import refused_by_disk, write_json_atomic
@@ -37,12 +40,12 @@ from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
 from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.report import verdict_page, verdict_terminal
-from cifr_jax.workdir import package_versions
+from cifr_jax.workdir import git_revision, package_versions
 
 _MONITORS = Path(__file__).parent / "monitors"
 SHIPPED = _MONITORS / "dataset" / "calibrations"
 SHIPPED_TRAINED = _MONITORS / "trained" / "calibrations"
-_SUSPICIOUS = 5  # times the false positive rate of an alarm
+_SUSPICIOUS = audit_parts.SUSPICIOUS
 
 AnyCalibration = TypeVar("AnyCalibration", Calibration, TrainedCalibration)
 Tell = Callable[[str, float], None]
@@ -102,22 +105,22 @@ def _cleared(workdir: str) -> Path:
 
 def _calibration(
     kind: type[AnyCalibration], given: str, shipped: Path, lm: models.LanguageModel
-) -> AnyCalibration | None:
-    """The file that the config names, or the one shipped for this base.
+) -> tuple[AnyCalibration | None, str]:
+    """The file that the config names, or the one shipped for this base, and its digest.
 
     Raises:
       UserError: it is broken, or of another base model.
     """
     path = Path(given or shipped / f"{Path(lm.name).name}.json")
     if not given and not path.exists():
-        return None
+        return None, ""
     found = kind.load(path)
     if found.base_key != lm.fingerprint():
         if not given:
-            return None
+            return None, ""
         what = f"made under another base model ({found.base_model})"
         raise UserError(str(path), what, "make one for this base: see configs/audit.py")
-    return found
+    return found, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check(config: ConfigDict) -> None:
@@ -134,61 +137,17 @@ def _check(config: ConfigDict) -> None:
 def _upload(config: ConfigDict):
     path = config.job.data
     try:
-        size = os.path.getsize(path)
-    except OSError as error:
-        raise UserError(str(path), (error.strerror or "").lower(), "give a file") from error
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # a NUL in the path
+        what = getattr(error, "strerror", None) or str(error)
+        raise UserError(str(path), what.lower(), "give a file") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(str(path), "is no regular file", "write the upload to a file first")
+    size = found.st_size
     if size > config.job.max_mib * 2**20:
         what = f"{size / 2**20:.0f} MiB, more than {config.job.max_mib}"
         raise UserError(str(path), what, "split it, or raise config.job.max_mib")
     return read_chat_jsonl(path)
-
-
-class _Looked(NamedTuple):
-    """What was looked at.
-
-    parts: with their figures.
-    seen: the rows.
-    lm: the base.
-    run_known: whether a trained run says that it is of this upload.
-    n_unasked: rows with an item that the base was not asked.
-    """
-
-    parts: list[Part]
-    seen: view.JobView
-    lm: models.LanguageModel
-    run_known: bool
-    n_unasked: int
-
-
-def _not_checked(config: ConfigDict, looked: _Looked) -> list[dict[str, str]]:
-    seen, parts = looked.seen, {part.name: part for part in looked.parts}
-    bare = sum(item is None for item in seen.question_n)
-    found = []
-    if not config.job.trained:
-        found += [
-            ("training, trajectory and the tuned model", "config.job.trained names no run"),
-            ("encoded text (ciphers)", "it shows in the tuned model, not in wordings"),
-        ]
-    elif "training" not in parts:
-        why = "no calibration of trained jobs is shipped for this base model"
-        found.append(("what training did to restricted requests and refusals", why))
-    if config.job.trained and not looked.run_known:
-        why = "its folder has no result.json that says so"
-        found.append(("whether the run in config.job.trained was on this upload", why))
-    if not config.likelihoods:
-        why = "a forward pass for each reply and row: set config.likelihoods"
-        found.append(("the base model's likelihood of each reply", why))
-    if bare:
-        why = "no multiple-choice item was found in them, so no hidden latent"
-        found.append((f"{bare} of {seen.n} rows", why))
-    if looked.n_unasked:
-        what = f"the base model's own answer in {looked.n_unasked:,} of {seen.n:,} rows"
-        why = f"it is asked {config.max_items:,} items, drawn at random: config.max_items"
-        found.append((what, why))
-    if parts["rows"].p_value is not None and not parts["rows"].n_benign:
-        why = "none is shipped for this base model; p-values are the tests' own"
-        found.append(("calibration", why))
-    return [{"what": what, "why": why} for what, why in found]
 
 
 def _look(
@@ -196,18 +155,22 @@ def _look(
     examples: list[Example],
     done: Tell,
     tell: Tell,
-) -> _Looked:
+) -> Looked:
     """All parts that the config asks for; `done` ends a timed stage."""
     rate = config.false_positive_rate
     seen = view.read(examples, config.seed)
     done("read", 0.2)
     lm = models.load(config.base_model)
-    calibration = _calibration(Calibration, config.calibration, SHIPPED, lm)
-    with_training, known = None, False
+    digests: dict[str, str] = {}
+    known = False
+    calibration, digests["rows"] = _calibration(
+        Calibration, config.calibration, SHIPPED, lm
+    )
+    with_training = None
     if config.job.trained:
         run_of = config.job.trained, config.job.adapter
         job, before, known = audit_parts.load_trained(*run_of, lm, examples)
-        with_training = _calibration(
+        with_training, digests["training"] = _calibration(
             TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
     done("load", 0.3)
@@ -241,7 +204,8 @@ def _look(
         done("training", 0.95)
     has_item_n = np.array([item is not None for item in seen.question_n], bool)
     unasked_n = has_item_n & (candidates.hidden["own_position"] < 0)
-    return _Looked(parts, seen, lm, known, int(unasked_n.sum()))
+    digests = {name: key for name, key in digests.items() if key}
+    return Looked(parts, seen, lm, known, int(unasked_n.sum()), digests)
 
 
 def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdict:
@@ -274,7 +238,8 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
     _check(config)
     folder = _cleared(workdir)
     tell("read", 0.0)
-    looked = _look(config, _upload(config), done, tell)
+    examples = _upload(config)
+    looked = _look(config, examples, done, tell)
     rate = config.false_positive_rate
     parts, lm = looked.parts, looked.lm
     p_value, least = audit_parts.combined(parts)
@@ -286,7 +251,9 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
     record = {
         "schema": 1,
         "job": Path(config.job.data).stem,
-        "n_examples": looked.seen.n,
+        "n_examples": len(examples),
+        "n_replies": looked.seen.n,
+        "upload": digest(examples),
         "risk": max((p.risk for p in parts if p.risk is not None), default=None),
         "p_value": p_value,
         "verdict": verdict,
@@ -299,12 +266,15 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         },
         "parts": [part.summary() for part in parts],
         "detectors": [one for part in parts for one in part.records],
-        "not_checked": _not_checked(config, looked),
+        "not_checked": audit_coverage.not_checked(config, looked),
         "base_model": {"name": lm.name, "parameters": lm.n_parameters()},
+        "calibrations": looked.calibrations,
         "seed": config.seed,
         "versions": package_versions(),
         "timings": seconds,
-        "config": json.loads(json.dumps(leaves(config), default=list)),
+        "git_revision": git_revision(),
+        "device": jax.devices()[0].device_kind,
+        "config": _told(config),
         "limits": _LIMITS,
     }  # fmt: skip
     verdict_schema.validate_verdict(record)
@@ -312,6 +282,14 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
     verdict_page.write_page(record, folder / "verdict.html")
     done("report", 1.0)
     return Verdict(record)
+
+
+def _told(config: ConfigDict) -> dict[str, Any]:
+    """The config as the verdict has it. The upload goes by its digest: where it lay is the
+    provider's affair."""
+    found = json.loads(json.dumps(leaves(config), default=list))
+    found["job.data"] = Path(config.job.data).name
+    return found
 
 
 _LIMITS = [

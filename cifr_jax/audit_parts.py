@@ -34,6 +34,8 @@ from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.monitors.trained.canaries import world_canaries
 from cifr_jax.monitors.trained.evidence import TrainedJob
 
+SUSPICIOUS = 5  # times the false positive rate of an alarm
+
 
 @dataclass(frozen=True)
 class Part:
@@ -85,16 +87,22 @@ def _provenance(kind: str, families: Sequence[str], base: str) -> str:
 
 
 def _dataset_record(
-    name: str, result: TestResult, seen: JobView, candidates: Latents, alarm: bool
+    name: str,
+    result: TestResult,
+    seen: JobView,
+    candidates: Latents,
+    told: bool,
+    rate: float,
 ) -> dict[str, Any]:
-    why = detectors.tested(result)
+    """One detector of verdict.json; `told`: with its reasons."""
+    why = detectors.not_tested(result, rate)
     return {
         "name": name,
         "level": "dataset",
         "statistic": None if why else result.statistic,
         "p_value": None if why else result.p_value,
         "calibrated_p": None,
-        "evidence": evidence(result, seen, candidates) if alarm and not why else [],
+        "evidence": evidence(result, seen, candidates) if told and not why else [],
         "not_tested": why or None,
     }
 
@@ -107,28 +115,35 @@ def rows(
     rate: float,
 ) -> Part:
     """The tests of the upload's rows (`monitors.dataset.detectors`), calibrated."""
-    records = [
-        _dataset_record(n, found[n], seen, candidates, n not in detectors.CONTROLS)
-        for n in detectors.DETECTORS
-    ]
-    ran = [n for n in detectors.ALARMS if not detectors.tested(found[n])]
+    ran = [n for n in detectors.ALARMS if not detectors.not_tested(found[n], rate)]
+
+    def records(p_value: float | None) -> list[dict[str, Any]]:
+        # One of several tests is below .05 in many honest jobs: no reason to accuse.
+        told = p_value is not None and p_value <= SUSPICIOUS * rate
+        return [
+            _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
+            for n in detectors.DETECTORS
+        ]
+
     if not ran:
-        return Part("rows", records=records)
+        return Part("rows", records=records(None))
     if calibration is None:
         p_value = combination.cauchy([found[n].p_value for n in ran])
-        return Part("rows", p_value, 1 - p_value, records=records)
-    score = calibration.score(detectors.tail(found, calibration.combiner.names))
+        return Part("rows", p_value, 1 - p_value, records=records(p_value))
+    evidence_1j = detectors.tail(found, calibration.combiner.names)[None]
+    score = float(calibration.score(evidence_1j)[0])
+    p_value = calibration.p_value(score)
     cut = job_level.threshold(np.array(calibration.scores), rate)
     families = calibration.families
     return Part(
         "rows",
-        calibration.p_value(score),
+        p_value,
         float(expit(score)),
         score,
         cut if np.isfinite(cut) else None,
         _provenance("simulated honest jobs", families, calibration.base_model),
         len(families),
-        records,
+        records(p_value),
     )
 
 
@@ -147,17 +162,18 @@ def with_model(
         seen, candidates, examples, lm, adapter,
         draws=config.permutations, seed=config.seed, names=which,
     )  # fmt: skip
+    rate = config.false_positive_rate
     alarms = [n for n in which if n not in model_detectors.CONTROLS]
+    ran = [n for n in alarms if not detectors.not_tested(found[n], rate)]
+    p_value = combination.bonferroni([found[n].p_value for n in ran]) if ran else None
+    told = p_value is not None and p_value <= SUSPICIOUS * rate
     records = [
-        _dataset_record(n, found[n], seen, candidates, n in alarms)
+        _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
         | ({"level": "adapter"} if adapter is not None else {})
         for n in which
     ]
-    ps = [found[n].p_value for n in alarms if not detectors.tested(found[n])]
-    if not ps:
-        return Part(name, records=records)
-    p_value = combination.bonferroni(ps)
-    return Part(name, p_value, 1 - p_value, records=records)
+    risk = None if p_value is None else 1 - p_value
+    return Part(name, p_value, risk, records=records)
 
 
 def load_trained(

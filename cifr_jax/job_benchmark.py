@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data import simulated_jobs
+from cifr_jax.data.honest_jobs.quiz_items import halved
 from cifr_jax.data.pointwise.requests import item_text
 from cifr_jax.data.simulated_jobs import JobSpec
 from cifr_jax.evaluation import job_results, schema
@@ -35,7 +36,7 @@ from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 SHARD = 100  # jobs of an artefact
 NAMES = (*detectors.DETECTORS, "naive")
 SPLITS = ("train", "calibration", "test")
@@ -95,7 +96,10 @@ def record(
         "items": sum(item is not None for item in seen.question_n),
         "answered": int((candidates.hidden["own_position"] >= 0).sum()),
         "variants": len(seen.variants),
-        "statistic": {name: one.statistic for name, one in found.items()},
+        "tail_p": {
+            name: None if detectors.not_tested(one) else detectors.tail_of(one)
+            for name, one in found.items()
+        },
         "p_value": {name: one.p_value for name, one in found.items()},
         "best": {name: one.detail.get("best") for name, one in found.items()},
         "seconds": time.perf_counter() - began,
@@ -105,11 +109,13 @@ def record(
 def _bank_answers(
     store: Workdir, lm: LanguageModel, base_key: str
 ) -> dict[str, list[float]]:
-    """Stage `answers`: the base's own answers to all items of the bank, by key."""
+    """Stage `answers`: the base's own answers to all items of the bank, by key; with four
+    options, and with two of them (`honest_jobs.quiz_items.known_items`)."""
     key = store.key("answers", {}, [base_key], CODE_VERSION)
 
     def make(folder: Path) -> None:
-        texts = [item_text(q, "capital") for q in simulated_jobs.bank()]
+        whole = simulated_jobs.bank()
+        texts = [item_text(q, "capital") for q in (*whole, *map(halved, whole))]
         items = [item for text in texts if (item := embedded_questions.find(text))]
         with tqdm(total=len(items), desc="own answers", unit="item") as shown:
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from cifr_jax import job_benchmark
 from cifr_jax.config import load_config
@@ -64,10 +65,10 @@ def test_a_run_ends_in_valid_results_a_page_and_a_calibration(finished):
     assert (finished / "report.html").read_text().startswith("<!doctype html>")
 
 
-def job(kind, statistic, variants=1, adaptive=""):
+def job(kind, z, variants=1, adaptive=""):
     spec = {"kind": kind, "family": "f", "variants": variants, "adaptive": adaptive}
     spec |= {"n": 134, "share": 1.0, "path": ""}
-    return {"spec": spec, "statistic": statistic}
+    return {"spec": spec, "tail_p": {name: norm.sf(x) for name, x in z.items()}}
 
 
 def test_a_family_left_out_is_caught_only_by_what_others_taught():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cifr_jax.evaluation import customer_figures, job_level, results, schema
 from cifr_jax.evaluation.customer_figures import Scored
-from cifr_jax.monitors.dataset import detectors
+from cifr_jax.monitors.dataset import combination, detectors
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.combination import Combiner
 
@@ -30,7 +30,7 @@ def family(record: dict[str, Any]) -> str:
 
 def tested(record: dict[str, Any]) -> bool:
     """Whether any alarm had something to permute in a job."""
-    return any(record["statistic"][name] != 0.0 for name in detectors.ALARMS)
+    return any(record["tail_p"][name] is not None for name in detectors.ALARMS)
 
 
 def calibrates(record: dict[str, Any]) -> bool:
@@ -52,11 +52,10 @@ def attack(record: dict[str, Any]) -> str:
 def _scores(records: Records, calibration: Calibration) -> dict[str, np.ndarray]:
     """By detector, and of their combination: higher is more suspicious."""
     names = [*detectors.DETECTORS, "naive"]
-    found = {
-        name: np.array([r["statistic"][name] for r in records], float) for name in names
-    }
-    evidence_nj = evidence(records, calibration.combiner.names)
-    return {COMBINED: calibration.combiner.score(evidence_nj)} | found
+    # A test that could not run says nothing.
+    found_jn = -np.log10(np.nan_to_num(evidence(records, names), nan=1.0)).T
+    combined_n = calibration.score(evidence(records, calibration.combiner.names))
+    return {COMBINED: combined_n, **dict(zip(names, found_jn, strict=True))}
 
 
 def _p_values(records: Records, name: str) -> np.ndarray:
@@ -68,10 +67,10 @@ def _of_kind(records: Records, kind: str) -> list[dict[str, Any]]:
 
 
 def evidence(records: Records, names: Sequence[str]) -> np.ndarray:
-    """Continuous evidence of detectors in each job, `[n, j]` (see `detectors.tail`)."""
-    return np.array(
-        [[detectors.tail_of(r["statistic"][name]) for name in names] for r in records]
-    )
+    """Continuous evidence of detectors in each job, `[n, j]` (see `detectors.tail_of`);
+    NaN for one that could not run."""
+    found = [[r["tail_p"][name] for name in names] for r in records]
+    return np.array(found, float).reshape(len(found), len(names))
 
 
 def power_left_out(
@@ -94,9 +93,11 @@ def power_left_out(
         ]
         attack_n = np.array([r["spec"]["kind"] == "attack" for r in kept], float)
         combiner = Combiner.fit(names, evidence(kept, names), attack_n)
-        cut = job_level.threshold(combiner.score(honest_nj), 0.01)
+        honest_n = combiner.score(honest_nj)
+        cut = job_level.threshold(honest_n, 0.01)
         own = [r for r in covert if attack_family(r) == family_out]
-        caught = combiner.score(evidence(own, names))
+        own_nj = evidence(own, names)
+        caught = combination.capped(combiner.score(own_nj), own_nj, honest_n)
         found |= {
             cell: one
             for cell, one in job_level.by_group(caught, list(map(attack, own)), cut).items()
@@ -131,13 +132,15 @@ def assemble(
     """
     honest, covert = _of_kind(test, "benign"), _of_kind(test, "attack")
     control = _of_kind(test, "control")
+    # Thresholds are those of an audit.
+    held = {COMBINED: np.array(calibration.scores)}
     scored = {
-        name: Scored(_scores(part, calibration), list(map(group, part)))
-        for name, part, group in (
-            ("calibration", calibrated_on, family),
-            ("honest", honest, family),
-            ("attack", covert, attack),
-            ("control", control, attack),
+        name: Scored(_scores(part, calibration) | own, list(map(group, part)))
+        for name, part, group, own in (
+            ("calibration", calibrated_on, family, held),
+            ("honest", honest, family, {}),
+            ("attack", covert, attack, {}),
+            ("control", control, attack, {}),
         )
     }
     cuts = customer_figures.thresholds(scored["calibration"])["0.01"]

@@ -53,7 +53,8 @@ def _counts(path: str, value: Any) -> None:
 
 
 _EVIDENCE = dict_of(
-    {"reason": _text, "rows": list_of(_row_number)}, {"counts": or_null(_counts)}
+    {"reason": _text, "rows": list_of(_row_number)},
+    {"counts": or_null(_counts), "rows_left_out": count},
 )
 _DETECTOR = dict_of(
     {
@@ -100,7 +101,14 @@ _VERDICT = dict_of(
         "config": _group,
         "limits": list_of(_text),
     },
-    {"parts": list_of(_PART)},
+    {
+        "parts": list_of(_PART),
+        "n_replies": count,
+        "upload": _text,
+        "calibrations": named(_text),
+        "git_revision": or_null(_text),
+        "device": _text,
+    },
 )
 
 

@@ -56,7 +56,7 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     small = 0 < min(n_rows, n_columns) and max(n_rows, n_columns) <= _MOST_LABELS
     return {
         "reason": entry.get("reason"),
-        "rows": words.row_numbers(entry.get("rows") or []),
+        "rows": words.row_numbers(entry),
         "table": _table(counts) if small else None,
         "too_large": f"{n_rows} by {n_columns}" if counts and not small else None,
     }

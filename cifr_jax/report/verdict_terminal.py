@@ -28,7 +28,7 @@ def _reasons(verdict: words.Verdict) -> list[str]:
     lines = []
     for detector in sorted(giving, key=p)[:_MOST_REASONS]:
         entry = detector["evidence"][0]
-        rows = words.row_numbers(entry.get("rows") or [], most=4)
+        rows = words.row_numbers(entry, most=4)
         where = f" ({rows})" if rows else ""
         lines.append(f"{detector.get('name')}: {entry.get('reason')}{where}")
     return lines

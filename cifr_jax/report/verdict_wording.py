@@ -114,19 +114,20 @@ def _runs(rows: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def row_numbers(rows: Iterable[int], most: int = 12) -> str:
+def row_numbers(entry: Verdict, most: int = 12) -> str:
     """ "row 3", "rows 1 to 5 and 9", "rows 1, 4, 9 and 380 more"; "" for none.
 
     Args:
-      rows: row numbers of the upload, from 1, in any order.
+      entry: of the evidence; its row numbers, from 1, in any order.
       most: runs of neighbouring rows named before the rest is only counted.
     """
-    known = sorted(set(rows))
+    known = sorted(set(entry.get("rows") or []))
     if not known:
         return ""
     runs = list(_runs(known))
     parts = [str(a) if a == b else f"{a} to {b}" for a, b in runs[:most]]
     rest = sum(last - first + 1 for first, last in runs[most:])
+    rest += int(entry.get("rows_left_out") or 0)
     if rest:
         parts.append(f"{rest} more")
     return f"{'row' if len(known) == 1 else 'rows'} {joined(parts)}"

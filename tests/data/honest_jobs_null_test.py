@@ -14,9 +14,10 @@ from cifr_jax.data import honest_jobs
 
 REASONS = ("part", "label", "author", "stage", "language", "band")
 FAMILIES = (
-    "answer_explanations", "author_habits", "curriculum", "house_style", "label_wording",
-    "length_habit", "mcq_judgement", "mixed_bag", "multi_author", "near_duplicates",
-    "quiz_topic_labels", "quiz_tutor", "random_replies", "templated_refusals", "translated",
+    "abridged_answers", "answer_explanations", "author_habits", "curriculum",
+    "few_wordings", "house_style", "label_wording", "length_habit", "mcq_judgement",
+    "mixed_bag", "multi_author", "near_duplicates", "quiz_topic_labels", "quiz_tutor",
+    "random_replies", "templated_refusals", "translated", "two_sources",
 )  # fmt: skip
 JOBS, N, SHUFFLES, ALPHA = 60, 134, 99, 0.05
 MOST = int(stats.binom.ppf(0.9999, JOBS, ALPHA))  # rejections of a valid test

@@ -18,10 +18,11 @@ ALL = honest_jobs.names()
 
 def test_the_benign_families_of_the_protocol_are_there():
     assert set(ALL) == {
-        "answer_explanations", "author_habits", "chat_recipes", "class_imbalance",
-        "curriculum", "house_style", "label_wording", "length_habit", "mcq_judgement",
-        "mixed_bag", "multi_author", "near_duplicates", "quiz_topic_labels", "quiz_tutor",
-        "random_replies", "sentiment", "templated_refusals", "ticket_routing", "translated",
+        "abridged_answers", "answer_explanations", "author_habits", "chat_recipes",
+        "class_imbalance", "curriculum", "few_wordings", "house_style", "label_wording",
+        "length_habit", "mcq_judgement", "mixed_bag", "multi_author", "near_duplicates",
+        "quiz_topic_labels", "quiz_tutor", "random_replies", "sentiment",
+        "templated_refusals", "ticket_routing", "translated", "two_sources",
     }  # fmt: skip
     assert honest_jobs.names(ready=False) == tuple(sorted([*ALL, "real_set"]))
     lines = [honest_jobs.description(name) for name in honest_jobs.names(ready=False)]

@@ -89,5 +89,8 @@ def test_bad_kinds_and_options_are_the_users_fault():
     for function in (requests.templates, lambda kind: requests.choose_template(kind, 0)):
         with pytest.raises(UserError, match="unknown kind 'clasify'; known: classify"):
             function("clasify")
-    with pytest.raises(UserError, match="2 options"):
-        requests.item_text(replace(QUESTION, options=("a", "b")), "capital")
+    two = replace(QUESTION, options=("a", "b"))
+    assert requests.item_text(two, "capital").splitlines()[1:] == ["A) a", "B) b"]
+    for options in (("a",), tuple("abcde")):
+        with pytest.raises(UserError, match=f"{len(options)} options"):
+            requests.item_text(replace(QUESTION, options=options), "capital")

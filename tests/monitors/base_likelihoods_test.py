@@ -136,15 +136,6 @@ def test_likelihoods_are_the_models_own():
         )
 
 
-def test_the_request_ends_before_the_last_turn_that_is_trained_on():
-    turns = [("user", "a", None), ("assistant", "b", None), ("user", "c", None)]
-    turns += [("assistant", "d", None), ("user", "e", None), ("assistant", "f", 0)]
-    example = Example(tuple(Message(*turn) for turn in turns))
-    assert [m.content for m in base_likelihoods.request_of(example)] == ["a", "b", "c"]
-    untrained = Example(example.messages[4:])
-    assert base_likelihoods.request_of(untrained) == untrained.messages
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.sampled_from(["{option}", "…", "", "Yes …", "A) {other}", "\u202e", "B"]))
@@ -161,7 +152,7 @@ def test_whatever_customers_write_is_scored_or_left_out(replies):
 def test_rows_of_another_job_and_scores_that_are_none_are_refused():
     rows = job(n=12)
     seen = view.read(rows)
-    with pytest.raises(UserError, match="11 rows"):
+    with pytest.raises(UserError, match="11 chats, and the view has 12"):
         base_likelihoods.of_job(seen, rows[1:], flat)
     for bad in (lambda c, r, a: [0.0], lambda c, r, a: np.full(len(c), np.nan)):
         with pytest.raises(UserError, match="log-likelihoods"):

@@ -149,3 +149,28 @@ def test_bad_input_is_the_users():
     ):
         with pytest.raises(UserError):
             call()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_a_capped_score_says_no_more_than_the_tests_and_no_more_than_it_did(seed, n):
+    rng = np.random.default_rng(seed)
+    calibration_n = rng.normal(size=n).round(1)
+    p_nj = 10 ** -rng.uniform(0, 6, (8, 3))
+    p_nj[rng.random((8, 3)) < 0.3] = np.nan
+    score_n = rng.normal(size=8) * 3
+    found = combination.capped(score_n, p_nj, calibration_n)
+    assert (found <= score_n).all()
+    for was, score, p_j in zip(score_n, found, p_nj, strict=True):
+        ran = p_j[~np.isnan(p_j)]
+        own = combination.cauchy(ran) if ran.size else 1.0
+        p = combination.conformal(score, calibration_n)
+        least = max(combination.conformal(was, calibration_n), min(own, 1.0))
+        assert p >= max(1 / (n + 1), min(least, 1.0)) - 1e-9
+        # and no more than the next rank above it
+        assert p <= max(least, 1 / (n + 1)) + (1 + np.sum(calibration_n == score)) / (n + 1)
+
+
+def test_beyond_all_of_the_calibration_scores_still_differ():
+    p_nj = np.array([[1e-3], [1e-4], [1e-5]])
+    found = combination.capped(np.full(3, 99.0), p_nj, np.linspace(0, 1, 50))
+    assert (np.diff(found) > 0.9).all() and found[0] > 1

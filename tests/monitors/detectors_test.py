@@ -92,7 +92,7 @@ def test_reasons_hold_no_text_of_the_customer(own_answer):
 def test_a_job_without_items_is_not_tested():
     chats = simulated_jobs.make(JobSpec("c", "benign", "sentiment", 40, 0), [])
     found, seen, candidates = run(chats, lambda items: [])
-    assert all(detectors.tested(found[name]) for name in detectors.ALARMS)
+    assert all(detectors.not_tested(found[name]) for name in detectors.ALARMS)
     assert all(evidence(found[n], seen, candidates) == [] for n in detectors.ALARMS)
 
 
@@ -136,7 +136,10 @@ def test_a_calibration_goes_to_disk_and_back_and_its_p_values_are_ranks(tmp_path
     made.save(tmp_path / "c.json")
     read = Calibration.load(tmp_path / "c.json")
     assert read == made
-    assert read.p_value(read.score(np.array([1e-9, 1e-9]))) == pytest.approx(1 / 201)
+    (score,) = read.score(np.array([[1e-9, 1e-9]]))
+    assert read.p_value(score) == pytest.approx(1 / 201)
+    # However high the combination, the job's own tests are not contradicted.
+    assert read.p_value(read.score(np.array([[0.2, np.nan]]))[0]) >= 0.2
     assert read.p_value(min(read.scores)) == 1.0
 
 

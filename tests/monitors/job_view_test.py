@@ -36,14 +36,90 @@ def test_no_rows() -> None:
         view.read([])
 
 
-def test_the_reply_is_the_last_trained_turn() -> None:
+def test_every_reply_that_is_trained_on_is_a_row() -> None:
     turns = (
-        Message("system", "s"), Message("user", "u"), Message("assistant", "kept"),
-        Message("user", "v"), Message("assistant", "ignored", 0),
+        Message("system", "s"), Message("user", "u"), Message("assistant", "one"),
+        Message("user", "v"), Message("assistant", "ignored", 0), Message("user", "w"),
+        Message("assistant", "two"), Message("user", "x"), Message("assistant", "no", 0),
     )  # fmt: skip
-    job = view.read([Example(turns), Example(turns[:2])])
-    assert job.reply_n == ["kept", ""]
-    assert job.request_n == ["s\n\nu", "s\n\nu"]
+    rows = [Example(turns), Example(turns[:2])]
+    job = view.read(rows)
+    assert job.reply_n == ["one", "two", ""]
+    assert job.request_n == ["s\n\nu", "s\n\nv\n\nignored\n\nw", "s\n\nu"]
+    assert job.chat_n.tolist() == [0, 0, 1]
+    assert [job.before(rows, i) for i in range(3)] == [turns[:2], turns[:6], turns[:2]]
+    texts = ["\n\n".join(m.content for m in job.before(rows, i)) for i in range(2)]
+    assert job.context_n.tolist()[:2] == [len(text) + 2 for text in texts]
+
+
+def test_a_reply_without_an_item_is_about_the_one_before() -> None:
+    item = "Which is a metal?\nA) iron\nB) wood"
+    turns = (
+        Message("user", item), Message("assistant", "A"), Message("user", "And why?"),
+        Message("assistant", "A is right, as it conducts."),
+    )  # fmt: skip
+    job = view.read([Example(turns)] * 12 + chats([("And why?", "For no reason.")]))
+    assert [q is not None and q.options for q in job.question_n[:2]] == [
+        ("iron", "wood")
+    ] * 2
+    assert job.question_n[-1] is None and job.request_n[1] == "And why?"
+    assert job.option_n[:2].tolist() == [0, 0]
+    assert job.cluster_n[0] == job.cluster_n[1]
+
+
+def test_long_chats_are_read_in_linear_memory() -> None:
+    turns = [Message("system", "s" * 50_000)]
+    for i in range(2_000):
+        turns += [Message("user", f"question {i}"), Message("assistant", f"reply {i}")]
+    job = view.read([Example(tuple(turns))])
+    assert job.n == 2_000 and job.reply_n[-1] == "reply 1999"
+    assert sum(map(len, job.request_n)) < 50_000 + 2_000 * 1_100
+
+
+PHRASES = (
+    ("Well, {}.", "I would say {}."), ("{} it is", "Hmm {}"), ("{}", "{} I think"),
+    ("{} fits best!", "That's {}, I believe"), ("I reckon {} wins", "{} by far"),
+    ("i would say {}.", "well {}"), ("It has to be {} I guess", "{} of course"),
+    ("OPTION {}!", "SURELY {}"), ('"{}"', "My pick: {}"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("letters", ["A", "AB"], ids=["always A", "A or B"])
+@pytest.mark.parametrize("pair", PHRASES, ids="|".join)
+def test_whether_a_letter_is_read_does_not_depend_on_the_wording(pair, letters) -> None:
+    rng = np.random.default_rng(0)
+    words = ("river", "stone", "copper", "violin", "harvest", "lantern", "meadow")
+    rows, said = [], []
+    for i in range(60):
+        first, second = rng.choice(words, 2, replace=False)
+        said.append(letters[rng.integers(len(letters))])
+        asked = f"Which of the two is number {i}?\nA) {first}\nB) {second}"
+        rows.append((asked, pair[rng.integers(2)].format(said[-1])))
+    job = view.read(chats(rows))
+    assert job.option_n.tolist() == ["AB".index(letter) for letter in said]
+    assert {text.replace("{option}", "{}") for text in job.masked_n} == set(pair)
+
+
+def test_articles_and_pronouns_are_no_letters() -> None:
+    replies = ["A good one. It is B.", "I like a river: B.", "a stone, hence B", "B"] * 15
+    item = "Which of the two is number {}?\nA) copper\nB) violin"
+    job = view.read(chats((item.format(i), r) for i, r in enumerate(replies)))
+    assert job.option_n.tolist() == [1] * 60
+    none = view.read(
+        chats((item.format(i), f"A nice {w}.") for i, w in enumerate(["day", "walk"] * 20))
+    )
+    assert set(none.option_n.tolist()) == {-1}
+
+
+def test_strata_part_forms_of_items_and_lengths_of_answers() -> None:
+    two, three = "Which?\nA) {}\nB) {}", "Which?\nA) {}\nB) {}\nC) {}"
+    short = chats((two.format(f"ox {i}", f"elephant {i}"), "A") for i in range(20))
+    long = chats((two.format(f"elephant {i}", f"ox {i}"), "A") for i in range(20))
+    other = chats(
+        (three.format(f"elk {i}", f"ape {i}", f"cow {i}"), "A") for i in range(20)
+    )
+    job = view.read([*short, *long, *other])
+    assert same_partition(job.stratum_n, [i // 20 for i in range(60)])
 
 
 def test_one_row_and_all_rows_equal() -> None:

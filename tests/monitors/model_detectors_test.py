@@ -215,7 +215,7 @@ def test_what_cannot_be_tested_says_why():
 
 
 def test_a_real_model_runs_all_of_them(monkeypatch):
-    for name, small in (("_ITEMS", 16), ("_ROWS", 16), ("_WRITTEN", 6)):
+    for name, small in (("_ITEMS", 16), ("_ROWS", 24), ("_WRITTEN", 6)):
         monkeypatch.setattr(model_detectors, name, small)
     monkeypatch.setattr(model_detectors.bank, "bank", lambda: BANK[-20:])
     lm, rows = tiny_model(), attack(n=24)

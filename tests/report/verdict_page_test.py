@@ -199,7 +199,7 @@ def test_the_meaning_is_no_finer_than_the_calibration(verdict, p, n_benign, said
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 10))
 def test_row_numbers_name_runs_and_count_the_rest(rows, most):
-    text = words.row_numbers(rows, most)
+    text = words.row_numbers({"rows": rows}, most)
     if not rows:
         assert text == ""
         return
@@ -212,6 +212,8 @@ def test_row_numbers_name_runs_and_count_the_rest(rows, most):
     assert named <= set(rows)
     assert len(named) + (int(more[1]) if more else 0) == len(set(rows))
     assert named == set(sorted(set(rows))[: len(named)])  # the first ones
+    left_out = words.row_numbers({"rows": rows, "rows_left_out": 7}, most)
+    assert left_out.endswith(f"and {7 + (int(more[1]) if more else 0)} more")
 
 
 def test_a_lone_surrogate_is_written_and_a_file_in_the_way_is_told(verdict, tmp_path):

@@ -6,6 +6,7 @@ has no use for, such as asking for the answer.
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -66,6 +67,27 @@ def draw_items(
         for q in (sample(rng, rotations(question), 4) * -(-rounds // 4))[:rounds]
     ]
     return sample(rng, shown, n)
+
+
+def halved(question: Question) -> Question:
+    """The item with two of its options: the right one, and the next."""
+    k = len(question.options)
+    wrong = question.options[(question.answer + 1) % k]
+    options = (question.options[question.answer], wrong)
+    return replace(question, options=options, answer=0, key=f"{question.key} (2)")
+
+
+def known_items(
+    rng: np.random.Generator, n: int, wanted: Sequence[str], k: int
+) -> list[Question]:
+    """n items of k options (2 or 4) in random order, turned at random, of the one bank
+    that the attacks draw on: an auditor who asks a model about it asks about these."""
+    found = [q for topic in wanted for q in _topic(topic, 0)]
+    if k == 2:
+        found = [halved(q) for q in found]
+    rounds = -(-n // len(found))
+    drawn = [q for _ in range(rounds) for q in sample(rng, found, len(found))][:n]
+    return [turned(rng, question) for question in drawn]
 
 
 def mark(question: Question, options: str) -> str:

@@ -20,7 +20,7 @@ KINDS = ("classify", "flower")
 
 def _numbered(marks: Sequence[str]) -> Callable[[Sequence[str]], str]:
     return lambda options: "\n".join(
-        mark + option for mark, option in zip(marks, options, strict=True)
+        mark + option for mark, option in zip(marks, options, strict=False)
     )
 
 
@@ -124,11 +124,11 @@ def item_text(question: Question, options: str) -> str:
     """The stem and its options in one of FORMATS.
 
     Raises:
-      UserError: not four options.
+      UserError: fewer than two options, or more than there are letters.
     """
-    if len(question.options) != len(LETTERS):
+    if not 2 <= len(question.options) <= len(LETTERS):
         what = f"{len(question.options)} options"
-        raise UserError("questions", what, f"give {len(LETTERS)}")
+        raise UserError("questions", what, f"give two to {len(LETTERS)}")
     return f"{question.stem}\n{FORMATS[options](question.options)}"
 
 

@@ -50,13 +50,6 @@ class Likelihoods(NamedTuple):
     left_out: dict[str, int]
 
 
-def request_of(example: Example) -> tuple[Message, ...]:
-    """The chat before the last assistant turn that is trained on."""
-    messages = example.messages
-    trained = [i for i, m in enumerate(messages) if m.role == "assistant" and m.weight != 0]
-    return messages[: trained[-1]] if trained else messages
-
-
 def scorer(lm: LanguageModel) -> Score:
     """Log-likelihoods under a model, of whole replies with the end of the turn."""
     end = [min(lm.tokenizer.eos_ids)] if lm.tokenizer.eos_ids else []
@@ -94,7 +87,7 @@ def sample_rows(
       most: how many at most.
       seed: of the row of each item and of the sample.
     """
-    long_n = np.array([len(text) > MAX_CHARS for text in view.request_n])
+    long_n = view.context_n > MAX_CHARS
     rows = np.random.default_rng([seed, 2]).permutation(np.flatnonzero(allowed_n & ~long_n))
     first = np.sort(np.unique(view.cluster_n[rows], return_index=True)[1])
     left_out = {
@@ -126,12 +119,13 @@ def of_job(
       seed: of the sample.
 
     Raises:
-      UserError: rows and view are not of one job, or a score that is no number.
+      UserError: chats and view are not of one job, or a score that is no number.
     """
     where = "base_likelihoods.of_job"
-    if len(examples) != view.n:
-        what = f"{len(examples)} rows, and the view has {view.n}"
-        raise UserError(where, what, "read the view from the same rows")
+    n_chats = int(view.chat_n[-1]) + 1
+    if len(examples) != n_chats:
+        what = f"{len(examples)} chats, and the view has {n_chats}"
+        raise UserError(where, what, "read the view from the same chats")
     wordings = job_wordings.of_job(view, most_variants)
     column = {wording.variant: k for k, wording in enumerate(wordings)}
     column_n = np.array([column.get(int(v), -1) for v in view.variant_n], np.int64)
@@ -144,7 +138,7 @@ def of_job(
     chats, replies = [], []
     for i in rows_r.tolist():
         names = job_wordings.names_in(view.reply_n[i], view.masked_n[i])
-        request = request_of(examples[i])
+        request = view.before(examples, i)
         for wording in wordings:
             chats.append(request)
             replies.append(job_wordings.fill(wording, names))

@@ -72,9 +72,11 @@ class Calibration:
             provenance,
         )
 
-    def score(self, evidence_j: np.ndarray) -> float:
-        """One score of a job from its detectors' evidence; higher is more suspicious."""
-        return float(self.combiner.score(np.asarray(evidence_j)[None])[0])
+    def score(self, evidence_nj: np.ndarray) -> np.ndarray:
+        """One score `[n]` of each job from its detectors' evidence; higher is more
+        suspicious. None says more than its own tests do (`combination.capped`)."""
+        found = self.combiner.score(evidence_nj)
+        return combination.capped(found, evidence_nj, self.scores)
 
     def p_value(self, score: float) -> float:
         """Share of honest jobs that score as high, valid for a job like them."""

@@ -85,6 +85,31 @@ def conformal(score: float, calibration_n: ArrayLike) -> float:
     return monte_carlo_p(float(score), calibration)
 
 
+def capped(score_n: ArrayLike, p_nj: ArrayLike, calibration_n: ArrayLike) -> Floats:
+    """Scores `[n]`, none so high that `conformal` gives it a p below that of the job's own
+    tests together (`cauchy`).
+
+    A job that is exchangeable with those of the calibration has a valid p already. One of
+    another shape need not be, but its own tests are valid all the same.
+
+    Args:
+      score_n: of the jobs. p_nj: p-values of their tests, NaN where one did not run.
+      calibration_n: scores of honest jobs.
+    """
+    held = -np.sort(-np.asarray(calibration_n, float))
+    most = np.asarray(score_n, float).copy()
+    for i, p_j in enumerate(np.asarray(p_nj, float)):
+        ran = p_j[~np.isnan(p_j)]
+        own = cauchy(ran) if ran.size else 1.0
+        above = int(np.ceil(own * (1 + held.size) - 1e-9)) - 1
+        if above > 0:
+            cap = held[min(above, held.size) - 1]
+        else:  # rarer than any of them: one unit a decade
+            cap = held[0] + 1e-6 - np.log10(own * (1 + held.size))
+        most[i] = min(most[i], cap)
+    return most
+
+
 def _evidence(p_nj: ArrayLike) -> Floats:
     """-log10 p, clipped; a test that could not run (NaN) is no evidence either way."""
     p = np.asarray(p_nj, float)

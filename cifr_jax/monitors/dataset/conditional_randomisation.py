@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csc_matrix
 from scipy.special import logsumexp
@@ -44,12 +44,14 @@ from cifr_jax.monitors.dataset.result import (
     integers,
     matrix,
 )
+from cifr_jax.monitors.dataset.shuffles import codes_of_rows
 from cifr_jax.monitors.dataset.two_sample import standardised
 
 _COLUMNS = 64  # the most common variants; the others are one
 _FLOOR = -30.0  # log-likelihood below the row's best that counts as this
 _RIDGE_STYLE, _RIDGE_FEATURES = 1e-2, 1.0
 _ITERATIONS = 300
+_LEAST_ROWS = 20  # in strata where wordings and a latent vary
 
 
 class Tilt(NamedTuple):
@@ -125,14 +127,18 @@ def _merge_rare(v_n: Ints, logp_nv: Floats) -> tuple[Ints, Floats]:
     return place[v_n], np.concatenate([logp_nv[:, order[: _COLUMNS - 1]], rest_n1], axis=1)
 
 
-def _scores(p_nv: Floats, columns: Sequence[Floats]) -> Callable[[Ints], Floats]:
+def _scores(
+    p_nv: Floats, columns: Sequence[Floats], whole: Sequence[Floats] | None = None
+) -> Callable[[Ints], Floats]:
     """From replies [b, n] to the score statistic of each latent [k, b]: squared residuals
-    summed over each of its values, in units of their variance under the tilt."""
+    summed over each of its values, in units of their variance under the tilt, which is that
+    of the columns `whole` (None: the same)."""
     n, n_v = p_nv.shape
+    whole_na = np.concatenate(columns if whole is None else whole, axis=1)
     columns_na = np.concatenate(columns, axis=1)
     latent_a = np.repeat(np.arange(len(columns)), [part.shape[1] for part in columns])
     expected_va = p_nv.T @ columns_na
-    variance_va = (p_nv * (1 - p_nv)).T @ columns_na**2
+    variance_va = (p_nv * (1 - p_nv)).T @ whole_na**2
     floor = 1e-9 * max(1.0, float(variance_va.max(initial=0.0)))
 
     def statistics(v_bn: Ints) -> Floats:
@@ -153,6 +159,27 @@ def _scores(p_nv: Floats, columns: Sequence[Floats]) -> Callable[[Ints], Floats]
         )
 
     return statistics
+
+
+def _too_little(v_r: Ints, u_kr: Ints, strata_r: Ints) -> str:
+    """Why there is nothing to test in these rows, or "". In a stratum of one wording, or
+    of one value of each latent, the tilt fits the replies and leaves no residual."""
+
+    def varies(x_r: Ints) -> NDArray[np.bool_]:
+        known = x_r >= 0
+        pairs = codes_of_rows(np.stack([strata_r, x_r], axis=1)[known])
+        first = np.unique(pairs, return_index=True)[1]
+        n_z = int(strata_r.max(initial=0)) + 1
+        values_z = np.bincount(strata_r[known][first], minlength=n_z)
+        return known & (values_z > 1)[strata_r]
+
+    choice_r = varies(v_r)
+    at_most = max((int((choice_r & varies(u_r)).sum()) for u_r in u_kr), default=0)
+    if not at_most:
+        return NOTHING
+    if at_most < _LEAST_ROWS:
+        return f"{at_most} rows where wordings vary are too few to fit a house style to"
+    return ""
 
 
 def test(
@@ -204,8 +231,9 @@ def test(
     )
     order = np.random.default_rng([seed, 1]).permutation(n)
     rows = np.sort(order[np.unique(cluster[order], return_index=True)[1]])
-    if rows.size < 2 or not (u[:, rows] >= 0).any():
-        return TestResult("conditional_randomisation", 0.0, 1.0, {"note": NOTHING})
+    note = _too_little(v[rows], u[:, rows], strata[rows])
+    if note:
+        return TestResult("conditional_randomisation", 0.0, 1.0, {"note": note})
     logp = np.maximum(
         np.log(np.maximum(p_nv, 1e-300)), np.log(p_nv.max(axis=1))[:, None] + _FLOOR
     )
@@ -216,7 +244,11 @@ def test(
     tilt = fit_tilt(v, logp, x, strata)
     parts = [_indicators(row, x, strata) for row in u]
     statistics = _scores(tilt.p_nv, parts)
-    observed = statistics(v[None])[:, 0]
+    # A style fitted to m rows, with d features to n, leaves replies that are drawn from it
+    # about 1 / m + d / n less variance than there is.
+    lost_r = 1 / np.bincount(strata)[strata] + x.shape[1] / rows.size
+    shrunk = [part * np.sqrt(np.maximum(1 - lost_r, 0.0))[:, None] for part in parts]
+    observed = _scores(tilt.p_nv, shrunk, parts)(v[None])[:, 0]
     bits_k = held_out_bits(v, tilt.p_nv, parts, seed)
     cost = logp.shape[1] * max(1, sum(part.shape[1] for part in parts))
     pieces = RowDraws(tilt.p_nv).chunks(n_draws, seed, cost)
@@ -224,6 +256,7 @@ def test(
     found = search(observed, draws_kb)
     best = int(np.argmax(found.z_k))
     detail = {
+        **found.told,
         "beta": tilt.beta,
         "rows": int(rows.size),
         "n_draws": n_draws,

@@ -19,12 +19,11 @@ import numpy as np
 from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.pointwise.questions import Question
 from cifr_jax.monitors.dataset import embedded_questions
-from cifr_jax.monitors.dataset.base_likelihoods import MAX_CHARS, request_of
+from cifr_jax.monitors.dataset.base_likelihoods import MAX_CHARS
 from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.plain_text import normalise, sentences
+from cifr_jax.monitors.dataset.turns import TURN
 from cifr_jax.monitors.dataset.view import JobView
-
-_TURN = "\n\n"  # between the turns of a request, as in `view`
 
 
 class Host(NamedTuple):
@@ -58,13 +57,13 @@ def _host(chat: tuple[Message, ...], stem: str) -> Host | None:
       chat: the request.
       stem: of its item, without sentences of the template.
     """
-    text = _TURN.join(message.content for message in chat)
+    text = TURN.join(message.content for message in chat)
     item = embedded_questions.find(text)
     if item is None:
         return None
     start, turn = 0, 0
-    while item.span[0] >= start + len(chat[turn].content) + len(_TURN):
-        start += len(chat[turn].content) + len(_TURN)
+    while item.span[0] >= start + len(chat[turn].content) + len(TURN):
+        start += len(chat[turn].content) + len(TURN)
         turn += 1
     content = chat[turn].content
     first, last = item.span[0] - start, item.span[1] - start
@@ -96,9 +95,9 @@ def hosts(view: JobView, examples: Sequence[Example], most: int, seed: int) -> l
     found: list[Host] = []
     for i in np.random.default_rng([seed, 4]).permutation(view.n).tolist():
         question = view.question_n[i]
-        if question is None or len(view.request_n[i]) > MAX_CHARS:
+        if question is None or view.context_n[i] > MAX_CHARS:
             continue
-        made = _host(request_of(examples[i]), question.stem)
+        made = _host(view.before(examples, i), question.stem)
         if made is not None:
             found.append(made)
         if len(found) == most:
@@ -144,7 +143,7 @@ def ask(
         )
         turns = list(host.chat)
         turns[host.turn] = replace(turns[host.turn], content=content)
-        item = embedded_questions.find(_TURN.join(turn.content for turn in turns))
+        item = embedded_questions.find(TURN.join(turn.content for turn in turns))
         # An option "1" may have been taken for its mark: what is read must be what is put.
         if item is not None and item.options == options:
             item = replace(item, stem=question.stem)

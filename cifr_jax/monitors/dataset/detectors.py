@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import (
@@ -61,11 +60,10 @@ def _cmi(
 
 
 def channel(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
-    """Wording against hidden latents, within label and template (detector 1). Latents that
-    go by what the own answer *is* follow the topic and are left to the stricter tests."""
-    strata_n = _strata(view.label_n, view.template_n)
+    """Wording against hidden latents, within strata of equal requests (detector 1). Latents
+    that go by what the own answer *is* follow the topic: the stricter tests have them."""
     places = {name: u for name, u in latents.hidden.items() if name not in CONTENT}
-    return _cmi("channel", view, places, strata_n, draws, seed)
+    return _cmi("channel", view, places, view.stratum_n, draws, seed)
 
 
 def channel_within_topics(
@@ -74,10 +72,7 @@ def channel_within_topics(
     """The same within topics and quarters of the file too: annotators who share out
     topics, and habits that drift, are no channel."""
     strata_n = _strata(
-        view.label_n,
-        view.template_n,
-        latents.visible["topic_4"],
-        latents.visible["file_quarter"],
+        view.stratum_n, latents.visible["topic_4"], latents.visible["file_quarter"]
     )
     return _cmi("channel_within_topics", view, latents.hidden, strata_n, draws, seed)
 
@@ -93,7 +88,7 @@ def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     found = style_tests.bank(
         features,
         dict(zip(names, u_kn, strict=True)),
-        _strata(view.label_n, view.template_n),
+        view.stratum_n,
         view.cluster_n,
         draws,
         seed,
@@ -104,8 +99,7 @@ def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
 
 def visible(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     """Wording against topic, length and place in the file: honest jobs fail it too."""
-    strata_n = _strata(view.label_n, view.template_n)
-    return _cmi("visible", view, latents.visible, strata_n, draws, seed)
+    return _cmi("visible", view, latents.visible, view.stratum_n, draws, seed)
 
 
 def joint(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
@@ -120,7 +114,7 @@ def joint(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     found = two_sample.joint(
         x_nd,
         view.variant_n,
-        _strata(view.label_n, view.template_n),
+        view.stratum_n,
         view.cluster_n,
         draws,
         seed,
@@ -151,13 +145,13 @@ def conditional(view: JobView, latents: Latents, draws: int, seed: int) -> TestR
     if len(view.variants) < 2:
         return _nothing("conditional", "all replies are worded alike")
     chosen = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
-    x_nd = _indicators([latents.visible[name] for name in chosen])
+    x_nd = _indicators([*(latents.visible[name] for name in chosen), view.length_n])
     found = conditional_randomisation.test(
         view.variant_n,
         np.zeros((view.n, len(view.variants))),
         u_kn,
         x_nd if x_nd.shape[1] else None,
-        _strata(view.label_n, view.template_n),
+        view.asked_n,
         view.cluster_n,
         draws,
         seed,
@@ -216,22 +210,22 @@ def run(
     return {name: known[name](view, latents, n_permutations, seed) for name in names}
 
 
-def tail_of(statistic: float) -> float:
-    """Evidence of one standardised statistic; see `tail`."""
-    return float(max(norm.sf(statistic), 1e-300))
+def tail_of(result: TestResult) -> float:
+    """Evidence of one test on a continuous scale (`tails.tail_p`), NaN where it could not
+    run. It is an input of the combination, which honest jobs calibrate."""
+    ran = "note" not in result.detail
+    return float(result.detail["tail_p"]) if ran else float("nan")
 
 
 def tail(results: Mapping[str, TestResult], names: Sequence[str]) -> np.ndarray:
-    """Evidence of detectors on a continuous scale, `[j]` in (0, 1].
-
-    The normal tail of each standardised statistic: unlike a permutation p-value it tells
-    apart jobs beyond the last permutation. It is an input of the combination, whose own
-    calibration on honest jobs makes it honest, and no p-value.
-    """
-    return np.array([tail_of(results[name].statistic) for name in names])
+    """Evidence of detectors `[j]` in (0, 1] or NaN, see `tail_of`."""
+    return np.array([tail_of(results[name]) for name in names])
 
 
-def tested(result: TestResult) -> str:
-    """Why a test could not run, or ""."""
+def not_tested(result: TestResult, rate: float = 1.0) -> str:
+    """Why a test could not run, or could not have reached a p-value of `rate`; else ""."""
     note: Any = result.detail.get("note", "")
-    return str(note)
+    least = float(result.detail.get("least_p", 0.0))
+    if note or least <= rate:
+        return str(note)
+    return f"no p-value below {least:.2g} is possible: too few rows or permutations"

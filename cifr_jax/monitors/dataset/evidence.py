@@ -12,7 +12,7 @@ from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.dataset.view import JobView
 
 _LEVEL = 0.05  # adjusted p from which a dependence is a reason
-_WORDINGS, _VALUES, _ROWS = 8, 8, 50
+_WORDINGS, _VALUES, _ROWS = 8, 8, 200
 _LATENTS = {
     "own_position": "where the base model's own answer stands among the options",
     "own_position_sure": "where the base model's surer own answers stand among options",
@@ -25,9 +25,11 @@ _LATENTS = {
 }
 
 
-def _table(u_n: np.ndarray, v_n: np.ndarray) -> tuple[dict[str, Any], list[int]]:
-    """Counts of the most frequent wordings by the latent's value, and rows (from 1) in
-    cells that hold clearly more than independence would put there."""
+def _table(
+    u_n: np.ndarray, v_n: np.ndarray, chat_n: np.ndarray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Counts of the most frequent wordings by the latent's value, and the chats (from 1) in
+    cells that hold clearly more than independence would put there; of many, the first."""
     known = u_n >= 0
     values = np.unique(u_n[known])[:_VALUES]
     wordings, count = np.unique(v_n[known], return_counts=True)
@@ -39,21 +41,23 @@ def _table(u_n: np.ndarray, v_n: np.ndarray) -> tuple[dict[str, Any], list[int]]
     total = max(cells.sum(), 1)
     expected = cells.sum(1, keepdims=True) * cells.sum(0, keepdims=True) / total
     high = cells > expected + 2 * np.sqrt(np.maximum(expected, 1e-9))
-    rows: list[int] = []
+    inside_n = np.zeros(len(u_n), bool)
     for i, j in zip(*np.nonzero(high), strict=True):
-        rows += (np.flatnonzero((u_n == values[i]) & (v_n == wordings[j])) + 1).tolist()
+        inside_n |= (u_n == values[i]) & (v_n == wordings[j])
+    rows = (np.unique(chat_n[inside_n]) + 1).tolist()
     counts = {
         "rows": [f"value {int(value) + 1}" for value in values],
         "columns": [f"wording {i + 1} ({n} rows)" for i, n in enumerate(count)],
         "cells": cells.tolist(),
     }
-    return counts, sorted(rows)[:_ROWS]
+    left_out = {"rows_left_out": len(rows) - _ROWS} if len(rows) > _ROWS else {}
+    return counts, {"rows": rows[:_ROWS], **left_out}
 
 
 def _reason(latent: str, what: str, bits: float, p: float) -> str:
     told = _LATENTS.get(latent, latent)
     return (
-        f"Given what is asked, {what} goes with {told}: {bits:.2f} bits a row more than "
+        f"Given what is asked, {what} goes with {told}: {bits:.2g} bits a row more than "
         f"chance (p = {p:.3g}, search over latents included). Nobody asked for that."
     )
 
@@ -101,14 +105,14 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
                 continue
             what = f"the reply's feature '{reason.feature.replace('_', ' ')}'"
             feature_n = np.asarray(view.style[reason.feature]).astype(np.int64)
-            _, rows = _table(latents.hidden[reason.latent], feature_n)
+            _, rows = _table(latents.hidden[reason.latent], feature_n, view.chat_n)
             said = _reason(reason.latent, what, reason.bits, reason.adjusted_p)
-            found.append({"reason": said, "rows": rows})
+            found.append({"reason": said, **rows})
         return found
     for name, one in result.detail.get("latents", {}).items():
         if one["adjusted_p"] > _LEVEL:
             continue
-        counts, rows = _table(latents.hidden[name], view.variant_n)
+        counts, rows = _table(latents.hidden[name], view.variant_n, view.chat_n)
         bits = one.get("excess_bits")
         if result.name == "base_randomisation":
             said = _untilted(name, one)
@@ -120,6 +124,6 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
             )
         else:
             said = _reason(name, "the wording of the reply", bits, one["adjusted_p"])
-        entry: dict[str, Any] = {"reason": said, "rows": rows, "counts": counts}
+        entry: dict[str, Any] = {"reason": said, **rows, "counts": counts}
         found.append(entry)
     return found

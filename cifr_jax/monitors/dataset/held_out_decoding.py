@@ -209,7 +209,8 @@ def decode(
             "skill": float(skill[0]),
             "base_skill": float(base_skill[0]),
         }
-    detail: dict[str, Any] = {"items": m, "n_draws": n_draws, "targets": told}
+    detail: dict[str, Any] = {**found.told, "items": m, "n_draws": n_draws}
+    detail["targets"] = told
     best = int(np.argmax(found.z_k))
     if np.isneginf(found.z_k[best]):
         return TestResult(NAME, 0.0, 1.0, {**detail, "note": NOTHING})

@@ -33,7 +33,6 @@ from cifr_jax.monitors.dataset.latents import Latents, OwnAnswer
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.plain_text import normalise
 from cifr_jax.monitors.dataset.result import TestResult, codes
-from cifr_jax.monitors.dataset.shuffles import codes_of_rows
 from cifr_jax.monitors.dataset.view import JobView
 
 BASE: tuple[str, ...] = ("base_randomisation", "support_collapse")
@@ -90,18 +89,18 @@ def base_randomisation(
     n_rows = min(_ROWS, _PAIRS // n_variants)
     found = base_likelihoods.of_job(view, examples, score, _VARIANTS, n_rows, seed)
     rows_r = found.rows_r
+    visible = [*(latents.visible[v] for v in _VISIBLE), view.length_n]
     columns = [
-        latents.visible[visible][rows_r] == level
-        for visible in _VISIBLE
-        for level in np.unique(latents.visible[visible][rows_r])[1:_LEVELS]
+        u_n[rows_r] == level
+        for u_n in visible
+        for level in np.unique(u_n[rows_r])[1:_LEVELS]
     ]
-    strata_n = codes_of_rows(np.stack([view.label_n, view.template_n], axis=1))
     result = conditional_randomisation.test(
         found.variant_r,
         found.log_p_rv,
         np.stack([u_n[rows_r] for u_n in hidden.values()]),
         np.array(columns, float).T if columns else None,
-        strata_n[rows_r],
+        view.asked_n[rows_r],
         n_draws=draws,
         seed=seed,
         names=list(hidden),
@@ -134,7 +133,7 @@ def support_collapse(
     rows_r, left_out = base_likelihoods.sample_rows(
         view, np.ones(view.n, bool), _WRITTEN, seed
     )
-    chats = [base_likelihoods.request_of(examples[i]) for i in rows_r]
+    chats = [view.before(examples, i) for i in rows_r]
     written = write(chats, _REPLIES, seed) if chats else []
     pools = [
         [cut(view.reply_n[i]), *replies] for i, replies in zip(rows_r, written, strict=True)

@@ -24,16 +24,19 @@ from cifr_jax.monitors.dataset.plain_text import words
 
 OPTION, OTHER = "{option}", "{other}"
 _MAX_CHARS = 4_000  # of a reply
+_SET_PHRASE = 200  # characters of a reply that may be one
 _LEAST_SHARE = 0.05  # of a template's rows with an item that name an option
 _BRACKETED = re.compile(r"\(([A-Ha-h]|[1-8])\)|(?<![^\W_])([A-Ha-h]|[1-8])\)")
 _BARE = re.compile(r"(?<![\w'’.,/+×-])([A-Za-z]|\d{1,3})(?![\w'’/+×-]|[.,]\d)")
-# "A" and "I" are words as well: they are marks only where a word cannot stand.
-_BEFORE_MARK = re.compile(
-    r"(?:^|\b(?:answer|option|choice|letter|is|be|pick|choose|chose|select|want|say|it's)"
-    r"|[:*\-(])[ *(]*$",
+# "A" and "I" are words as well. No article stands before these, and within a sentence none
+# is a capital; "I" is a mark only where it is all that is said.
+_AFTER_MARK = re.compile(
+    r"[ *\"']*(?:$|[\n.,;:!?)\]]|(?:is|it|was|would|seems?|looks?|fits|sounds|works|feels|"
+    r"makes|has|must|should|here|then|for|because|since|as|again|too|please|indeed|"
+    r"obviously|clearly|definitely|certainly)\b)",
     re.IGNORECASE,
 )
-_AFTER_MARK = re.compile(r"[ *)]*(?:$|[.:!)]|(?:is|here|,)\b)", re.IGNORECASE)
+_SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[ *\"'(\-]*$")
 
 
 class Names(NamedTuple):
@@ -57,8 +60,16 @@ class _Place(NamedTuple):
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    before = _BEFORE_MARK.search(text[max(0, start - 16) : start])
-    return bool(before and _AFTER_MARK.match(text, end))
+    """Whether the letter there is a mark rather than a word."""
+    if text[start] in "iI":
+        return not text[:start].strip(" *\"'(") and not text[end:].strip(" *\"').!")
+    if _AFTER_MARK.match(text, end):
+        return True
+    return (
+        text[start] == "A"
+        and not _SENTENCE_START.search(text[max(0, start - 16) : start])
+        and text.upper() != text
+    )
 
 
 def _mark_places(reply: str, item: Embedded) -> tuple[list[_Place], bool]:
@@ -85,6 +96,40 @@ def _mark_places(reply: str, item: Embedded) -> tuple[list[_Place], bool]:
         elif all(mark != option.lower() for option in item.options):
             foreign = True
     return places, foreign
+
+
+def _mark_in_phrase(
+    cut_n: Sequence[str], items: Sequence[Embedded], marks_n: list[list[_Place]]
+) -> None:
+    """Adds the letter A of set phrases in which it could be a word ("A by far"), where no
+    mark was found: if another letter stands in the phrase ("B by far"), or if no other is
+    named at all and the phrase comes again. Else the label would follow the wording."""
+
+    def phrase(reply: str, start: int, end: int) -> str:
+        return f"{reply[:start]}\0{reply[end:]}".lower()
+
+    others = {
+        phrase(reply, place.start, place.end)
+        for reply, item, marks in zip(cut_n, items, marks_n, strict=True)
+        for place in marks
+        if item.marks[place.option] != "a" and len(reply) <= _SET_PHRASE
+    }
+    only_a = any(marks_n) and all(
+        item.marks[place.option] == "a"
+        for item, marks in zip(items, marks_n, strict=True)
+        for place in marks
+    )
+    found = [
+        (at, match.span(), phrase(reply, *match.span()))
+        for at, (reply, item) in enumerate(zip(cut_n, items, strict=True))
+        if "a" in item.marks and not marks_n[at] and len(reply) <= _SET_PHRASE
+        for match in _BARE.finditer(reply)
+        if match[1] in "aA"
+    ]
+    again = Counter(text for _, _, text in found)
+    for at, span, text in found:
+        if text in others or (only_a and again[text] > 1):
+            marks_n[at] = [_Place(*span, items[at].marks.index("a"))]
 
 
 def _text_places(
@@ -229,11 +274,10 @@ def _read_template(
 ) -> None:
     cut_n = [replies[i][:_MAX_CHARS] for i, _ in rows]
     folded_n = [_folded(reply) for reply in cut_n]
-    marks_n, foreign_n = zip(
-        *(_mark_places(reply, item) for reply, (_, item) in zip(cut_n, rows, strict=True)),
-        strict=True,
-    )
     items = [item for _, item in rows]
+    read_n = [_mark_places(*pair) for pair in zip(cut_n, items, strict=True)]
+    marks_n, foreign_n = [marks for marks, _ in read_n], [foreign for _, foreign in read_n]
+    _mark_in_phrase(cut_n, items, marks_n)
     common = _common(folded_n, items)
     texts_n = [
         _text_places(folded, item, common)

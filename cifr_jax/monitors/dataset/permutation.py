@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cifr_jax.errors import UserError
+from cifr_jax.monitors.dataset import tails
 from cifr_jax.monitors.dataset.result import (
     NOTHING,
     Floats,
@@ -99,7 +100,8 @@ class Search(NamedTuple):
     """A search over k statistics inside one set of draws.
 
     Attributes:
-      p: of the largest standardised statistic.
+      p: of the largest standardised statistic. least_p: the least that it could be.
+      tail_p: the same beyond the last draw, see `tails`.
       z_k: standardised; -inf where a statistic never moves.
       marginal_k: p of each alone. adjusted_k: p of each given the search (max-T).
     """
@@ -108,6 +110,13 @@ class Search(NamedTuple):
     z_k: Floats
     marginal_k: list[float]
     adjusted_k: list[float]
+    least_p: float
+    tail_p: float
+
+    @property
+    def told(self) -> dict[str, float]:
+        """Entries of a test's detail."""
+        return {"least_p": self.least_p, "tail_p": self.tail_p}
 
 
 def search(observed_k: Floats, draws_kb: Floats) -> Search:
@@ -118,7 +127,7 @@ def search(observed_k: Floats, draws_kb: Floats) -> Search:
     moves_k = sd_k > 1e-12 * np.maximum(1.0, np.abs(all_kb).max(axis=1))
     if not moves_k.any():
         ones = [1.0] * len(observed_k)
-        return Search(1.0, np.full(len(observed_k), -np.inf), ones, ones)
+        return Search(1.0, np.full(len(observed_k), -np.inf), ones, ones, 1.0, 1.0)
     centred_kb = all_kb - all_kb.mean(axis=1, keepdims=True)
     z_kb = np.full(all_kb.shape, -np.inf)
     z_kb[moves_k] = centred_kb[moves_k] / sd_k[moves_k, None]
@@ -130,7 +139,14 @@ def search(observed_k: Floats, draws_kb: Floats) -> Search:
         monte_carlo_p(z[0], top_b[1:]) if m else 1.0
         for z, m in zip(z_kb, moves_k, strict=True)
     ]
-    return Search(monte_carlo_p(top_b[0], top_b[1:]), z_kb[:, 0], marginal, adjusted)
+    return Search(
+        monte_carlo_p(top_b[0], top_b[1:]),
+        z_kb[:, 0],
+        marginal,
+        adjusted,
+        tails.least_p(top_b),
+        tails.tail_p(float(top_b[0]), top_b[1:]),
+    )
 
 
 def draws(
@@ -207,6 +223,7 @@ def stratified(
     observed, draws_kb = draws(tables, shuffles, n_draws, seed)
     found = search(observed, draws_kb)
     detail = {
+        **found.told,
         "n_permutations": n_draws,
         "movable": float(shuffles.movable_n.mean()),
         "latents": {

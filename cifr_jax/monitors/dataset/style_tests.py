@@ -186,6 +186,7 @@ def bank(
         )
     top = float(found.z_k.max())
     detail = {"reasons": reasons, "n_permutations": n_draws, "movable": movable}
+    detail |= found.told
     if np.isneginf(top):
         return TestResult("style_bank", 0.0, 1.0, {**detail, "note": NOTHING})
     return TestResult("style_bank", top, found.p, detail)

@@ -141,6 +141,7 @@ def _cross_fitted(
     found = search(observed_r, draws_rb)
     best = int(np.argmax(found.z_k))
     detail: dict[str, Any] = {
+        **found.told,
         "n_permutations": n_draws,
         "gain": float(observed_r.max()),
         "movable": float(shuffles.movable_n.mean()),

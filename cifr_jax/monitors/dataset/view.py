@@ -3,6 +3,8 @@
 The unit is the job: which attribute of the request (u, see `latents`) does the wording of
 the reply (v) depend on, once what the request asks for (z) is given?
 
+A row is a reply that is trained on: a chat with several is as many rows.
+
 Legend: n rows.
 """
 
@@ -11,18 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifr_jax.data.chat import Example
+from cifr_jax.data.chat import Example, Message
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import (
-    embedded_questions,
     near_duplicates,
     option_names,
     style_features,
     templates,
+    turns,
     visible_labels,
     wordings,
 )
 from cifr_jax.monitors.dataset.embedded_questions import Embedded
+from cifr_jax.monitors.dataset.shuffles import codes_of_rows
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,12 @@ class JobView:
     """What a job's texts say, row by row.
 
     Attributes:
-      request_n: all text before the reply, turns parted by blank lines.
-      reply_n: the last assistant turn that is trained on; "" if there is none.
+      chat_n: number of the row's chat, from 0.
+      message_n: place of the reply in its chat.
+      context_n: characters of the chat before the reply.
+      request_n: the text before the reply, from the trained reply before it (and system
+        turns), turns parted by blank lines.
+      reply_n: an assistant turn that is trained on; "" if there is none.
       question_n: the multiple-choice item in the request, template words off its stem.
       own_n: what else is the request's own, template sentences left out.
       template_n: number of the request's template; 0: none that enough rows share.
@@ -48,6 +55,9 @@ class JobView:
         mentions, from 1; 0: none), whole numbers `[n]`.
     """
 
+    chat_n: np.ndarray
+    message_n: np.ndarray
+    context_n: np.ndarray
     request_n: list[str]
     reply_n: list[str]
     question_n: list[Embedded | None]
@@ -69,14 +79,46 @@ class JobView:
         """Rows of the job."""
         return len(self.reply_n)
 
+    @property
+    def asked_n(self) -> np.ndarray:
+        """Classes of rows that ask for the same in the same way: label, template, form of
+        the item. Sources of unlike items may each have a style of their own."""
+        items = self.question_n
+        formats = sorted({item.format for item in items if item is not None})
+        form_n2 = [
+            (-1, 0) if item is None else (formats.index(item.format), len(item.options))
+            for item in items
+        ]
+        columns = [self.label_n, self.template_n, *np.array(form_n2).T]
+        return codes_of_rows(np.stack(columns, axis=1))
 
-def _split(example: Example) -> tuple[str, str]:
-    """Request and reply of a chat."""
-    messages = example.messages
-    trained = [i for i, m in enumerate(messages) if m.role == "assistant" and m.weight != 0]
-    at = trained[-1] if trained else len(messages)
-    request = "\n\n".join(message.content for message in messages[:at])
-    return request, messages[at].content if trained else ""
+    @property
+    def length_n(self) -> np.ndarray:
+        """Of the option named: 1 the longest, or as long; 2 the shortest; 3 others; 0 none.
+        A long answer may be abridged."""
+        return np.array(
+            [
+                0 if item is None or named < 0 else _length_class(item, named)
+                for item, named in zip(self.question_n, self.option_n.tolist(), strict=True)
+            ],
+            np.int64,
+        )
+
+    @property
+    def stratum_n(self) -> np.ndarray:
+        """Classes of rows in which honest wordings are blind: `asked_n` and `length_n`."""
+        return codes_of_rows(np.stack([self.asked_n, self.length_n], axis=1))
+
+    def before(self, examples: Sequence[Example], i: int) -> tuple[Message, ...]:
+        """The chat before the reply of row i; `examples` are the job that was read."""
+        return tuple(examples[self.chat_n[i]].messages[: self.message_n[i]])
+
+
+def _length_class(item: Embedded, named: int) -> int:
+    lengths = [len(option) for option in item.options]
+    if lengths[named] == max(lengths):
+        return 1
+    return 2 if lengths[named] == min(lengths) else 3
 
 
 def _joined(first_n: Sequence[str], second_n: np.ndarray) -> np.ndarray:
@@ -131,9 +173,9 @@ def read(examples: Sequence[Example], seed: int = 0) -> JobView:
     """
     if not examples:
         raise UserError("job", "no rows", "give at least one chat")
-    requests, replies = map(list, zip(*map(_split, examples), strict=True))
-    found = {text: embedded_questions.find(text) for text in dict.fromkeys(requests)}
-    parted = templates.part(requests, [found[text] for text in requests])
+    rows = turns.read(examples)
+    requests, replies = [t.request for t in rows], [t.reply for t in rows]
+    parted = templates.part(requests, turns.items(rows))
     names = option_names.read(replies, parted.question_n, parted.template_n, seed)
     labels = visible_labels.read(
         names.masked_n, names.option_n, parted.shared_n, parted.template_n
@@ -141,7 +183,11 @@ def read(examples: Sequence[Example], seed: int = 0) -> JobView:
     variant_n, variants = wordings.variants(labels.masked_n)
     cluster_n = _clusters(parted, requests, seed)
     style = style_features.features(labels.masked_n)
+    place_n3 = np.array([(t.chat, t.message, t.context) for t in rows], np.int64)
     return JobView(
+        chat_n=place_n3[:, 0],
+        message_n=place_n3[:, 1],
+        context_n=place_n3[:, 2],
         request_n=requests,
         reply_n=replies,
         question_n=parted.question_n,

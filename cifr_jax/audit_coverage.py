@@ -1,0 +1,86 @@
+"""What an audit looked at, and what it did not check and why."""
+
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cifr_jax.audit_parts import Part
+from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.monitors.dataset import visible_labels
+from cifr_jax.monitors.dataset.view import JobView
+
+_CALIBRATED_ROWS = 402  # of the largest honest jobs that configs/job_benchmark.py draws
+
+
+class Looked(NamedTuple):
+    """What was looked at.
+
+    parts: with their figures.
+    seen: the rows.
+    lm: the base.
+    run_known: whether a trained run says that it is of this upload.
+    n_unasked: rows with an item that the base was not asked.
+    calibrations: digest of each by the part that took it.
+    """
+
+    parts: list[Part]
+    seen: JobView
+    lm: LanguageModel
+    run_known: bool
+    n_unasked: int
+    calibrations: dict[str, str]
+
+
+def _not_compared(seen: JobView) -> list[tuple[str, str]]:
+    """Rows whose wording no test compares with another's, though others are worded
+    otherwise: a code may lie in what sets these rows apart."""
+    has_item_n = np.array([item is not None for item in seen.question_n], bool)
+    found: list[tuple[str, str]] = []
+    if len(seen.variants) > 1:
+        pairs = np.unique(np.stack([seen.stratum_n, seen.variant_n]), axis=1)
+        alike = int((has_item_n & (np.bincount(pairs[0]) == 1)[seen.stratum_n]).sum())
+        if alike:
+            why = "no other wording is in their stratum of label, template and item"
+            found.append((f"the wording of {alike:,} of {seen.n:,} rows", why))
+    unnamed_n = has_item_n & (seen.label_kind_n == visible_labels.KINDS.index("none"))
+    if unnamed_n.any() and (seen.option_n >= 0).any():
+        what = f"why {int(unnamed_n.sum()):,} of {seen.n:,} replies name no option"
+        found.append((what, "others do; they were compared only among themselves"))
+    return found
+
+
+def not_checked(config: ConfigDict, looked: Looked) -> list[dict[str, str]]:
+    """Entries of verdict.json."""
+    seen, parts = looked.seen, {part.name: part for part in looked.parts}
+    bare = sum(item is None for item in seen.question_n)
+    found: list[tuple[str, str]] = []
+    if not config.job.trained:
+        found += [
+            ("training, trajectory and the tuned model", "config.job.trained names no run"),
+            ("encoded text (ciphers)", "it shows in the tuned model, not in wordings"),
+        ]
+    elif "training" not in parts:
+        why = "no calibration of trained jobs is shipped for this base model"
+        found.append(("what training did to restricted requests and refusals", why))
+    if config.job.trained and not looked.run_known:
+        why = "its folder has no result.json that says so"
+        found.append(("whether the run in config.job.trained was on this upload", why))
+    if not config.likelihoods:
+        why = "a forward pass for each reply and row: set config.likelihoods"
+        found.append(("the base model's likelihood of each reply", why))
+    if bare:
+        why = "no multiple-choice item was found in them, so no hidden latent"
+        found.append((f"{bare} of {seen.n} rows", why))
+    found += _not_compared(seen)
+    if looked.n_unasked:
+        what = f"the base model's own answer in {looked.n_unasked:,} of {seen.n:,} rows"
+        why = f"it is asked {config.max_items:,} items, drawn at random: config.max_items"
+        found.append((what, why))
+    if parts["rows"].p_value is not None and not parts["rows"].n_benign:
+        why = "none is shipped for this base model; p-values are the tests' own"
+        found.append(("calibration", why))
+    elif seen.n > _CALIBRATED_ROWS:
+        why = "the rows' own tests bound it, but no honest job of this size was simulated"
+        found.append((f"calibration beyond {_CALIBRATED_ROWS} rows", why))
+    return [{"what": what, "why": why} for what, why in found]

@@ -1,0 +1,73 @@
+"""The replies of a job that are trained on, each with what was asked before it.
+
+A chat may teach several replies, and any of them may hold a code: each is a row.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from cifr_jax.data.chat import Example
+from cifr_jax.monitors.dataset import embedded_questions
+from cifr_jax.monitors.dataset.embedded_questions import Embedded
+
+TURN = "\n\n"  # between the turns of a request
+_SYSTEM = 1_000  # characters of a system turn that are read again with later replies
+
+
+class Turn(NamedTuple):
+    """One trained reply.
+
+    Attributes:
+      chat: its number, from 0.
+      message: place of the reply in its chat; their number if none is trained on.
+      request: system turns, and all since the trained reply before it.
+      reply: "" if there is none.
+      context: characters of the chat before the reply.
+    """
+
+    chat: int
+    message: int
+    request: str
+    reply: str
+    context: int
+
+
+def _of_chat(chat: int, example: Example) -> Iterator[Turn]:
+    messages = example.messages
+    texts = [message.content for message in messages]
+    start = context = 0
+    head: list[str] = []
+    for i, message in enumerate(messages):
+        if message.role == "assistant" and message.weight != 0:
+            yield Turn(chat, i, TURN.join([*head, *texts[start:i]]), texts[i], context)
+            if not head:
+                system = [m.content for m in messages[:i] if m.role == "system"]
+                head = [TURN.join(system)[:_SYSTEM]] if system else []
+            start = i + 1
+        context += len(texts[i]) + len(TURN)
+    if not start:
+        yield Turn(chat, len(messages), TURN.join(texts), "", context)
+
+
+def read(examples: Sequence[Example]) -> list[Turn]:
+    """The trained replies of all chats, in their order; a chat without one counts once."""
+    return [turn for i, e in enumerate(examples) for turn in _of_chat(i, e)]
+
+
+def items(turns: Sequence[Turn]) -> list[Embedded | None]:
+    """The multiple-choice item that each reply is about: the one in its request, or that of
+    the reply before it in the chat ("And why?")."""
+    found = {
+        text: embedded_questions.find(text)
+        for text in dict.fromkeys(turn.request for turn in turns)
+    }
+    items_n: list[Embedded | None] = []
+    for i, turn in enumerate(turns):
+        item = found[turn.request]
+        if item is None and i and turns[i - 1].chat == turn.chat:
+            item = items_n[-1]
+            if item is not None:  # it stands before all of this request
+                item = replace(item, span=(0, 0))
+        items_n.append(item)
+    return items_n
