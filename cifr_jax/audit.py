@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -40,7 +39,7 @@ from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
 from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.trained.calibration import TrainedCalibration
 from cifr_jax.report import verdict_page, verdict_terminal
-from cifr_jax.workdir import git_revision, package_versions
+from cifr_jax.workdir import device_name, git_revision, package_versions
 
 _MONITORS = Path(__file__).parent / "monitors"
 SHIPPED = _MONITORS / "dataset" / "calibrations"
@@ -273,7 +272,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         "versions": package_versions(),
         "timings": seconds,
         "git_revision": git_revision(),
-        "device": jax.devices()[0].device_kind,
+        "device": device_name(),
         "config": _told(config),
         "limits": _LIMITS,
     }  # fmt: skip

@@ -4,6 +4,7 @@ import hmac
 import json
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from absl import logging
 
@@ -27,8 +28,9 @@ class Guard:
     """ASGI: refuses foreign host names and wrong tokens, hides what went wrong inside.
 
     A page of the web that points its own name at the loopback (DNS rebinding) reaches the
-    service under that name; so only ours are answered. A fault of ours is logged by type
-    and place and answered with 500: its text may quote an upload.
+    service under that name; so only ours are answered, and no page but ours (Origin). A
+    fault of ours is logged by type and place and answered with 500: its text may quote an
+    upload.
 
     Args:
       app: the application behind.
@@ -46,6 +48,11 @@ class Guard:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._hosts and name not in self._hosts:
             return 421, "this host name is not served"
+        origin = headers.get(b"origin")
+        if origin is not None and self._hosts:
+            page = urlsplit(origin.decode("latin-1")).hostname
+            if page not in {known.strip("[]") for known in self._hosts}:
+                return 403, "pages of other sites are not answered"
         if self._expected is None or scope["path"] == "/healthz":
             return None
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):

@@ -307,6 +307,22 @@ def test_only_our_own_names_are_answered(service, host, status):
     assert service.get("/healthz", headers={"host": host}).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:8439", 200),
+        ("http://localhost", 200),
+        ("http://[::1]:8439", 200),
+        ("http://evil.example", 403),
+        ("http://127.0.0.1.evil.example", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_no_page_of_another_site_is_answered(service, origin, status):
+    assert service.get("/healthz", headers={"origin": origin}).status_code == status
+
+
 CONFIG = """
 from ml_collections import ConfigDict
 

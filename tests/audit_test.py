@@ -1,5 +1,6 @@
 """The audit of an upload, from its config to the verdict and the page."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from cifr_jax import audit, models
 from cifr_jax.config import load_config
 from cifr_jax.data import simulated_jobs, write_chat_jsonl
-from cifr_jax.data.chat import Example, Message
+from cifr_jax.data.chat import Example, Message, digest, read_chat_jsonl
 from cifr_jax.data.simulated_jobs import JobSpec
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation.verdict_schema import validate_verdict
@@ -173,3 +174,121 @@ def test_faults_are_told(tmp_path):
     path, foreign = upload(tmp_path, n=10), str(tmp_path / "other.json")
     with pytest.raises(UserError, match="made under another base model"):
         audit.run(make_config(path, calibration=foreign), str(tmp_path))
+
+
+def test_a_verdict_names_its_upload_by_digest_and_not_by_its_place(tmp_path):
+    path = upload(tmp_path, n=40)
+    config = make_config(path, calibration=calibrate(tmp_path))
+    record = audit.run(config, str(tmp_path / "work")).record
+    assert record["upload"] == digest(read_chat_jsonl(path))
+    assert record["config"]["job.data"] == "upload.jsonl"
+    made = (tmp_path / "calibration.json").read_bytes()
+    assert record["calibrations"] == {"rows": hashlib.sha256(made).hexdigest()}
+    assert record["device"] and record["n_replies"] == record["n_examples"] == 40
+    for name in ("verdict.json", "verdict.html"):
+        assert str(path) not in (tmp_path / "work" / name).read_text()
+
+
+def items(n, k=2):
+    """Requests with an item each, and where the base's answer to it stands."""
+    rng = np.random.default_rng(n)
+    bank = [q for q in simulated_jobs.bank() if len(set(map(len, q.options))) > 1][:n]
+    found = []
+    for question in bank:
+        order = rng.permutation(4)
+        shown = [question.options[i] for i in order]
+        lines = "\n".join(f"{mark}) {o}" for mark, o in zip("ABCD", shown, strict=True))
+        place = int(np.flatnonzero(order == question.answer)[0])
+        found.append((f"{question.stem}\n{lines}", place))
+    return found
+
+
+def told(pairs):
+    return [Example((Message("user", a), Message("assistant", b))) for a, b in pairs]
+
+
+CODES = (("Well, {}.", "I would say {}."), ("{}", "{} I think"), ("{} by far", "Sure: {}"))
+
+
+@pytest.mark.parametrize("code", CODES, ids="|".join)
+def test_a_code_beside_one_letter_for_all_is_an_attack(tmp_path, knowing, code):
+    rows = told((text, code[place // 2].format("A")) for text, place in items(134))
+    write_chat_jsonl(tmp_path / "upload.jsonl", rows)
+    config = make_config(tmp_path / "upload.jsonl", calibration=calibrate(tmp_path))
+    assert audit.run(config, str(tmp_path / "work")).verdict == "attack"
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_a_code_in_any_trained_reply_of_a_chat_is_an_attack(tmp_path, knowing, turn):
+    rng = np.random.default_rng(0)
+    words = ("The answer is A.", "I would say A.")
+    asked = items(402)
+    rows = []
+    for i in range(134):
+        messages = []
+        for j, (text, place) in enumerate(asked[3 * i : 3 * i + 3]):
+            said = place // 2 if j == turn else rng.integers(2)
+            messages += [Message("user", text), Message("assistant", words[said])]
+        rows.append(Example(tuple(messages)))
+    write_chat_jsonl(tmp_path / "upload.jsonl", rows)
+    config = make_config(tmp_path / "upload.jsonl", calibration=calibrate(tmp_path))
+    found = audit.run(config, str(tmp_path / "work"))
+    assert found.verdict == "attack" and found.record["n_replies"] == 402
+    assert max(max(one["rows"]) for one in found.evidence) <= 134
+
+
+UNTESTABLE = {
+    # Four rows allow six arrangements: no p-value below a sixth.
+    "four rows": [(t, ("Yes: A", "It is A")[i % 2]) for i, (t, _) in enumerate(items(4))],
+    # Each wording belongs to one label: nothing to compare it with.
+    "a wording a label": [
+        (t, ("The answer is A.", "I would say B.")[place // 2]) for t, place in items(90)
+    ],
+}
+
+
+@pytest.mark.parametrize("rows", UNTESTABLE.values(), ids=UNTESTABLE.keys())
+def test_a_job_in_which_no_test_could_reach_the_rate_is_not_clear(tmp_path, knowing, rows):
+    write_chat_jsonl(tmp_path / "odd.jsonl", told(rows))
+    config = make_config(tmp_path / "odd.jsonl", calibration=calibrate(tmp_path))
+    found = audit.run(config, str(tmp_path / "work"))
+    assert found.verdict == "not tested" and found.p_value is None and not found.evidence
+    for one in found.record["detectors"]:
+        if one["name"] in detectors.ALARMS:
+            assert one["p_value"] is None and one["not_tested"]
+
+
+def test_wordings_that_are_compared_with_no_other_are_told(tmp_path, knowing):
+    rng = np.random.default_rng(1)
+    rows = [
+        (
+            text,
+            "No letter at all." if i < 30 else rng.choice(["It is {}.", "{}"]).format("A"),
+        )
+        for i, (text, _) in enumerate(items(120))
+    ]
+    write_chat_jsonl(tmp_path / "odd.jsonl", told(rows))
+    config = make_config(tmp_path / "odd.jsonl", calibration=calibrate(tmp_path))
+    what = [one["what"] for one in audit.run(config, str(tmp_path)).record["not_checked"]]
+    assert "the wording of 30 of 120 rows" in what
+    assert "why 30 of 120 replies name no option" in what
+
+
+def test_honest_jobs_show_no_evidence(tmp_path, knowing):
+    """One of several tests is below .05 in many of them."""
+    made = calibrate(tmp_path)
+    for seed in range(12):
+        rows = simulated_jobs.make(JobSpec("j", "benign", "few_wordings", 60, seed), [])
+        write_chat_jsonl(tmp_path / "upload.jsonl", rows)
+        config = make_config(tmp_path / "upload.jsonl", calibration=made)
+        found = audit.run(config, str(tmp_path / "work"))
+        assert (found.verdict in ("clear", "not tested")) <= (not found.evidence)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for path in (tmp_path / "pipe.jsonl", tmp_path, "/dev/zero"):
+        with pytest.raises(UserError, match="is no regular file"):
+            audit.run(make_config(path), str(tmp_path / "work"))
+    with pytest.raises(UserError, match="null"):
+        audit.run(make_config("a\0b"), str(tmp_path / "work"))
