@@ -88,6 +88,8 @@ _VERDICT = dict_of(
         "schema": one_of(SCHEMA),
         "job": _text,
         "n_examples": count,
+        "n_replies": count,
+        "upload": _text,
         "risk": _rate_n,
         "p_value": _rate_n,
         "verdict": one_of(*VERDICTS),
@@ -95,20 +97,16 @@ _VERDICT = dict_of(
         "detectors": list_of(_DETECTOR),
         "not_checked": list_of(dict_of({"what": _text, "why": _text}, {})),
         "base_model": dict_of({"name": _text, "parameters": count}, {}),
+        "calibrations": named(_text),
         "seed": count,
+        "git_revision": or_null(_text),
+        "device": _text,
         "versions": _group,
         "timings": named(amount),
         "config": _group,
         "limits": list_of(_text),
     },
-    {
-        "parts": list_of(_PART),
-        "n_replies": count,
-        "upload": _text,
-        "calibrations": named(_text),
-        "git_revision": or_null(_text),
-        "device": _text,
-    },
+    {"parts": list_of(_PART)},
 )
 
 

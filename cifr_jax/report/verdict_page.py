@@ -85,6 +85,26 @@ def _operating_point(point: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _rows(verdict: words.Verdict) -> str:
+    chats, replies = (int(verdict.get(k) or 0) for k in ("n_examples", "n_replies"))
+    told = wording.count(chats, "row")
+    if replies > chats:
+        told += f" with {wording.count(replies, 'trained reply', 'trained replies')}"
+    return told
+
+
+def _identity(verdict: words.Verdict) -> list[tuple[str, str]]:
+    """What tells this verdict from another: digests, revision, device."""
+    found = [
+        ("upload (digest of its chats)", verdict.get("upload")),
+        ("git revision", verdict.get("git_revision")),
+        ("device", verdict.get("device")),
+    ]
+    calibrations = verdict.get("calibrations") or {}
+    found += [(f"calibration of {name}", one) for name, one in calibrations.items()]
+    return [(key, wording.clean(value)) for key, value in found if value]
+
+
 def _context(verdict: words.Verdict) -> dict[str, Any]:
     base = verdict.get("base_model") or {}
     point = verdict.get("operating_point") or {}
@@ -94,7 +114,7 @@ def _context(verdict: words.Verdict) -> dict[str, Any]:
     return {
         "title": f"cifr_jax: audit of {wording.clean(verdict.get('job') or 'a job')}",
         "job": verdict.get("job"),
-        "n_examples": wording.count(int(verdict.get("n_examples") or 0), "row"),
+        "n_examples": _rows(verdict),
         "base_name": base.get("name"),
         "base_parameters": f"{parameters:,.0f}" if parameters else None,
         "seed": verdict.get("seed"),
@@ -116,6 +136,7 @@ def _context(verdict: words.Verdict) -> dict[str, Any]:
         "operating_point": _operating_point(point),
         "unchecked": words.unchecked(verdict),
         "limits": words.entries(verdict, "limits"),
+        "identity": _identity(verdict),
         "versions": list(wording.flattened(verdict.get("versions") or {})),
         "timings": [(key, wording.seconds(value)) for key, value in timings.items()],
         "total_time": sum(number(value) or 0.0 for value in timings.values()),

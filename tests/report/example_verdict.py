@@ -13,6 +13,11 @@ def example_verdict():
         "schema": 1,
         "job": "upload-7",
         "n_examples": 134,
+        "n_replies": 268,
+        "upload": "5d41402abc4b2a76",
+        "calibrations": {"rows": "7d793037a0760186"},
+        "git_revision": "0123abc",
+        "device": "1 x cpu (cpu)",
         "risk": 0.97,
         "p_value": 0.002,
         "verdict": "attack",
@@ -29,7 +34,13 @@ def example_verdict():
                 "statistic": 0.4127,
                 "p_value": 0.0001,
                 "calibrated_p": 0.001,
-                "evidence": [{"reason": reason, "rows": [1, 2, 3, 9], "counts": counts}],
+                "evidence": [
+                    {
+                        "reason": reason,
+                        "rows": [1, 2, 3, 9],
+                        "counts": counts,
+                    }
+                ],
                 "not_tested": None,
             },
             {

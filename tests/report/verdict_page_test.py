@@ -65,7 +65,7 @@ def test_page_says_what_the_verdict_holds(verdict):
     text = _Page(render(verdict)).text
     for said in (
         "Audit of the fine-tuning job upload-7",
-        "134 rows, base model tiny (1,234,567 parameters), seed 0",
+        "134 rows with 268 trained replies, base model tiny (1,234,567 parameters), seed 0",
         "Verdict: attack",
         "about 2 would score as high",
         "2 of 3 detectors could test this job",
@@ -90,7 +90,7 @@ def test_page_is_whole_loads_nothing_and_runs_nothing(verdict):
     assert not re.search(r"https?:|@import|url\(", html)
     tags = [tag for tag, _ in page.tags]
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(tags)
-    assert tags.count("table") == tags.count("caption") == 6
+    assert tags.count("table") == tags.count("caption") == 7
     (policy,) = [a["content"] for _, a in page.tags if "http-equiv" in a]
     assert policy.startswith("default-src 'none';") and "script" not in policy
     ids = [a["id"] for _, a in page.tags if "id" in a]
@@ -272,3 +272,15 @@ def test_terminal_prints_what_there_is(verdict):
     for key in verdict:
         _print({k: v for k, v in verdict.items() if k != key})
     assert "NO VERDICT" in _print({}) and "Report:" not in _print({}, path=None)
+
+
+def test_the_page_tells_which_upload_and_code_it_is_of(verdict):
+    text = _Page(render(verdict)).text
+    assert "134 rows with 268 trained replies" in text
+    for key in ("upload", "git_revision", "device"):
+        assert verdict[key] in text
+    assert "calibration of rows 7d793037a0760186" in text
+    for key in ("n_replies", "upload", "calibrations", "git_revision", "device"):
+        del verdict[key]
+    bare = _Page(render(verdict)).text
+    assert "trained replies" not in bare and "digest of its chats" not in bare
