@@ -154,8 +154,8 @@ def score(
       rows: instead of `adapter`, adapters and the number of each text's; -1: the base.
 
     Raises:
-      ValueError: for an empty prompt or continuation, both `adapter` and `rows`, or numbers
-        for another number of texts.
+      ValueError: for an empty prompt or continuation, a token outside the vocabulary, both
+        `adapter` and `rows`, or numbers for another number of texts.
     """
     if rows is not None and (adapter is not None or len(rows[1]) != len(prompts)):
         raise ValueError("rows are no adapter of each text, or stand beside an adapter")
@@ -171,6 +171,11 @@ def score(
     out.length_n[:] = [len(c) for c in continuations]
     if n and min(start.min(), out.length_n.min()) == 0:
         raise ValueError("an empty prompt or continuation cannot be scored")
+    for ids in (*prompts, *continuations, first_ids):
+        # Indexing would take the nearest token that there is.
+        for token in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= token < config.vocab_size:
+                raise ValueError(f"token {token} of a vocabulary of {config.vocab_size}")
     # Neither where rows have adapters of their own, nor where all of a row decides about
     # its rotation.
     alone = rows is not None or isinstance(config.rope_scaling, LongRope)

@@ -36,5 +36,6 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
         raise
     except UnicodeDecodeError as e:
         raise UserError(str(path), f"not UTF-8 (byte {e.start})", "save it as UTF-8") from e
-    except OSError as e:
-        raise UserError(str(path), f"cannot be read ({e.strerror})", "give a file") from e
+    except (OSError, ValueError) as e:  # a NUL in the path
+        why = getattr(e, "strerror", None) or str(e)
+        raise UserError(str(path), f"cannot be read ({why})", "give a file") from e

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,6 +14,7 @@ from cifr_jax.finetune import lora
 from cifr_jax.models import decoder, prefix, sampler, scoring
 from cifr_jax.models.adapter_rows import AdapterRows
 from cifr_jax.models.config import DecoderConfig
+from cifr_jax.models.rope import LongRope
 
 CONFIG = DecoderConfig(
     vocab_size=18, d_model=16, n_layers=2, n_heads=2, n_kv_heads=2, d_head=8, d_ff=24
@@ -110,6 +112,11 @@ def test_nothing_to_score(params):
     for pair in ([[1], []], [[], [1]]):
         with pytest.raises(ValueError, match="an empty prompt or continuation"):
             score(params, [[[1], [2]], pair])
+    for pair, token in (([[18], [0]], 18), ([[1], [0, 18]], 18), ([[-1], [2]], -1)):
+        with pytest.raises(ValueError, match=f"token {token} of a vocabulary of 18"):
+            score(params, [[[1], [2]], pair])
+    with pytest.raises(ValueError, match="token 20 of a vocabulary of 18"):
+        score(params, [[[1], [2]]], first_ids=(20,))
 
 
 def branches(n_prompts: int, n_ends: int) -> list:
@@ -123,20 +130,35 @@ def branches(n_prompts: int, n_ends: int) -> list:
     return [found[i] for i in rng.permutation(len(found))]
 
 
-@pytest.mark.parametrize("window", [None, 4])
-def test_continuations_of_one_prompt_are_scored_as_each_alone(params, window, monkeypatch):
-    """In a row they neither see nor move one another, windows included."""
-    layers = () if window is None else (0,)
-    config = dataclasses.replace(CONFIG, window=window, window_layers=layers)
+KINDS = {
+    "plain": {},
+    "windows": {"window": 4, "window_layers": (0,)},
+    "no rotation": {"no_rope_layers": (1,)},
+    "half a head rotates": {"d_rotary": 4},
+    "longrope": {"rope_scaling": LongRope((1.0,) * 4, (2.0,) * 4, 8, 2.0)},
+    "caps": {"attention_cap": 2.0, "logit_cap": 3.0},
+}
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapted"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_continuations_of_one_prompt_are_scored_as_each_alone(
+    params, adapter, kind, adapted, monkeypatch
+):
+    """In a row they neither see nor move one another, whatever the attention."""
+    config = dataclasses.replace(CONFIG, **KINDS[kind])
     monkeypatch.setattr(sys.modules[__name__], "CONFIG", config)
     texts, seen = branches(3, 9), []
-    alone = [score(params, [text]) for text in texts]
+    # Each block weighs its factors by a scale of its own.
+    scaled = adapter._replace(scale=jnp.array([0.5, 2.0, 1.0])) if adapted else None
+    alone = [score(params, [text], adapter=scaled) for text in texts]
     inner = scoring._batch
     monkeypatch.setattr(
         scoring, "_batch", lambda rows, *a: seen.append(len(rows)) or inner(rows, *a)
     )
-    together = score(params, texts, batch_size=8)
-    assert sum(seen) == 3  # rows, of 27 texts
+    together = score(params, texts, batch_size=8, adapter=scaled)
+    # Rows, of 27 texts; a longrope text turns by its whole length, so each has its own.
+    assert sum(seen) == (27 if kind == "longrope" else 3)
     for name, found_n in together._asdict().items():
         expected_n = np.concatenate([getattr(one, name) for one in alone])
         np.testing.assert_allclose(found_n, expected_n, atol=1e-5)

@@ -55,3 +55,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read_text(tmp_path / ("a" * 300))
     with pytest.raises(FileNotFoundError):
         read_text(tmp_path / "none")
+
+
+def test_a_nul_in_the_path_is_told():
+    with pytest.raises(UserError, match="null byte"):
+        read_text("a\0b")
