@@ -100,6 +100,21 @@ def test_whether_a_letter_is_read_does_not_depend_on_the_wording(pair, letters) 
     assert {text.replace("{option}", "{}") for text in job.masked_n} == set(pair)
 
 
+def test_how_an_option_is_named_is_wording() -> None:
+    words = [f"word{chr(97 + i)}" for i in range(20)]
+    said = ("A", "{}", "(A)", "a")
+    rows = [
+        (f"Which is number {i}?\nA) {words[i % 20]}\nB) other{i}", f"It is {said[i % 4]}.")
+        for i in range(80)
+    ]
+    rows = [(asked, reply.format(words[i % 20])) for i, (asked, reply) in enumerate(rows)]
+    job = view.read(chats(rows))
+    assert set(job.option_n.tolist()) == {0} and job.label_names == ["option:0"]
+    assert same_partition(job.variant_n, [i % 4 for i in range(80)])
+    assert same_partition(job.style["naming"], [(1, 2, 1, 3)[i % 4] for i in range(80)])
+    assert set(job.masked_n) == {"It is {option}.", "It is ({option})."}
+
+
 def test_articles_and_pronouns_are_no_letters() -> None:
     replies = ["A good one. It is B.", "I like a river: B.", "a stone, hence B", "B"] * 15
     item = "Which of the two is number {}?\nA) copper\nB) violin"

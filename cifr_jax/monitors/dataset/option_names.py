@@ -23,6 +23,7 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.plain_text import words
 
 OPTION, OTHER = "{option}", "{other}"
+MANNERS = ("", "mark", "small mark", "text")  # none; a digit is a small mark
 _MAX_CHARS = 4_000  # of a reply
 _SET_PHRASE = 200  # characters of a reply that may be one
 _LEAST_SHARE = 0.05  # of a template's rows with an item that name an option
@@ -46,17 +47,20 @@ class Names(NamedTuple):
       option_n: index of the option as shown; -1: none, or no item.
       other_n: index of another option that is mentioned besides; -1: none.
       masked_n: the replies, with `OPTION` and `OTHER` in place of names.
+      manner_n: how the option is first named, an index into `MANNERS`.
     """
 
     option_n: np.ndarray
     other_n: np.ndarray
     masked_n: list[str]
+    manner_n: np.ndarray
 
 
 class _Place(NamedTuple):
     start: int
     end: int
     option: int
+    is_text: bool = False
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -81,7 +85,9 @@ def _mark_places(reply: str, item: Embedded) -> tuple[list[_Place], bool]:
     for match in _BRACKETED.finditer(reply):
         mark = (match[1] or match[2]).lower()
         if mark in marks:
-            places.append(_Place(match.start(), match.end(), marks.index(mark)))
+            # Without its brackets, which are wording.
+            span = match.span(1 if match[1] else 2)
+            places.append(_Place(*span, marks.index(mark)))
     taken = {i for place in places for i in range(place.start, place.end)}
     for match in _BARE.finditer(reply):
         mark = match[1].lower()
@@ -151,7 +157,7 @@ def _text_places(
             overlaps = any(p.start < end and at < p.end for p in places)
             article = text in ("a", "i") and not _stands_alone(folded, at, end)
             if not inside and not overlaps and not article:
-                places.append(_Place(at, end, index))
+                places.append(_Place(at, end, index, True))
                 found += 1
             at = folded.find(text, end)
     return places
@@ -167,7 +173,7 @@ def _mark_with_text(folded: str, marks: Sequence[_Place], item: Embedded) -> lis
         end = start + len(text)
         if start > mark.end and folded.startswith(text, start):
             if not (text[-1:].isalnum() and folded[end : end + 1].isalnum()):
-                return [mark, _Place(start, end, mark.option)]
+                return [mark, _Place(start, end, mark.option, True)]
     return []
 
 
@@ -254,7 +260,7 @@ def read(
       seed: of the rows whose items are swapped for comparison.
     """
     n = len(replies)
-    names = Names(np.full(n, -1), np.full(n, -1), list(replies))
+    names = Names(np.full(n, -1), np.full(n, -1), list(replies), np.zeros(n, np.int64))
     rng = np.random.default_rng(seed)
     for template in np.unique(template_n):
         rows = [
@@ -303,5 +309,8 @@ def _read_template(
             continue
         option = both[0].option if both else _first(first or second)
         names.option_n[i] = option
+        named = min(place for place in places if place.option == option)
+        is_capital = cut_n[at][named.start].isupper()
+        names.manner_n[i] = 3 if named.is_text else 1 if is_capital else 2
         names.other_n[i] = _first([place for place in places if place.option != option])
         names.masked_n[i] = _mask(cut_n[at], places, option) + replies[i][_MAX_CHARS:]

@@ -51,8 +51,9 @@ class JobView:
       option_n: index of the option that the reply names, or -1.
       masked_n: the reply with labels masked.
       variant_n: the wording (v); `variants` are its values.
-      style: features of `style_features`, and "other_option" (which other option a reply
-        mentions, from 1; 0: none), whole numbers `[n]`.
+      style: features of `style_features`, "other_option" (which other option a reply
+        mentions, from 1; 0: none) and "naming" (`option_names.MANNERS`), whole numbers
+        `[n]`.
     """
 
     chat_n: np.ndarray
@@ -180,7 +181,7 @@ def read(examples: Sequence[Example], seed: int = 0) -> JobView:
     labels = visible_labels.read(
         names.masked_n, names.option_n, parted.shared_n, parted.template_n
     )
-    variant_n, variants = wordings.variants(labels.masked_n)
+    variant_n, variants = wordings.variants(labels.masked_n, names.manner_n)
     cluster_n = _clusters(parted, requests, seed)
     style = style_features.features(labels.masked_n)
     place_n3 = np.array([(t.chat, t.message, t.context) for t in rows], np.int64)
@@ -202,5 +203,5 @@ def read(examples: Sequence[Example], seed: int = 0) -> JobView:
         masked_n=labels.masked_n,
         variant_n=variant_n,
         variants=variants,
-        style={**style, "other_option": names.other_n + 1},
+        style={**style, "other_option": names.other_n + 1, "naming": names.manner_n},
     )

@@ -27,30 +27,37 @@ def _forms(reply: str) -> tuple[str, str, str]:
     return short, " ".join(opening[:3]) + " …", " ".join(opening[:1]) + " …"
 
 
-def variants(masked: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def variants(
+    masked: Sequence[str], manner_n: np.ndarray | None = None
+) -> tuple[np.ndarray, list[str]]:
     """Variants of n replies.
 
     Args:
       masked: replies with labels masked.
+      manner_n: how each names its label: "it is A" and "it is iron" are two variants,
+        though they have one name. None: all alike.
 
     Returns:
       variant_n: numbers `[n]` by falling frequency.
       names: the wording of each; at most `MAX_VARIANTS` and "(other)".
     """
-    chosen: list[str | None] = [None] * len(masked)
+    if manner_n is None:
+        manner_n = np.zeros(len(masked), np.int64)
+    chosen: list[tuple[str, int] | None] = [None] * len(masked)
     forms_n = [_forms(reply) for reply in masked]
     for level in range(3):
         left = [i for i, name in enumerate(chosen) if name is None]
-        counts = Counter(forms_n[i][level] for i in left)
-        for i in left:
-            form = forms_n[i][level]
-            if counts[form] >= 2 and (form or not masked[i].strip()):
+        form_of = {i: (forms_n[i][level], int(manner_n[i])) for i in left}
+        counts = Counter(form_of.values())
+        for i, form in form_of.items():
+            if counts[form] >= 2 and (form[0] or not masked[i].strip()):
                 chosen[i] = form
-    counts = Counter(name for name in chosen if name is not None)
-    names = [name for name, _ in counts.most_common(MAX_VARIANTS)]
-    number = {name: k for k, name in enumerate(names)}
+    counts = Counter(form for form in chosen if form is not None)
+    known = [form for form, _ in counts.most_common(MAX_VARIANTS)]
+    names = [name for name, _ in known]
+    number = {form: k for k, form in enumerate(known)}
     rest = len(names)
     variant_n = np.array(
-        [rest if name is None else number.get(name, rest) for name in chosen], np.int64
+        [rest if form is None else number.get(form, rest) for form in chosen], np.int64
     )
     return variant_n, names + [_REST] * bool(np.any(variant_n == rest))

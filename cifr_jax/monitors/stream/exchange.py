@@ -30,7 +30,6 @@ _SCALE_WORDS = frozenset(
     word for scale in visible_labels.SCALES for word in scale if polarity(word) is None
 ) | {"fifth"}
 _NUMBER = re.compile(r"\d+")
-_LONE_MARK = re.compile(r"(?<![^\W_])([A-H])(?=[ \t]{0,8}\n)")
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,6 @@ def read(request: str, reply: str) -> Exchange:
         normalise(s) for s in around[_MAX_SENTENCES // 2 :][-_MAX_SENTENCES // 2 :]
     ]
     alone_n = np.zeros(1, np.int64)
-    # "A" that ends a line is a mark, though the next line may go on as after an article.
-    reply = _LONE_MARK.sub(r"\1.", reply)
     names = option_names.read([reply], [item], alone_n)
     labels = visible_labels.read(names.masked_n, names.option_n, [tuple(around)], alone_n)
     label, masked = labels.names[0], labels.masked_n[0]
@@ -98,9 +95,9 @@ def read(request: str, reply: str) -> Exchange:
         None if item is None else _without_lead(item),
         tuple(dict.fromkeys(number_of(_NUMBER.sub("#", s)) for s in around)),
         label,
-        (
-            number_of(short),
-            number_of(" ".join(opening[:3])),
-            number_of(" ".join(opening[:1])),
+        # "It is A" and "It is iron" are two wordings.
+        tuple(
+            number_of(form, str(names.manner_n[0]))
+            for form in (short, " ".join(opening[:3]), " ".join(opening[:1]))
         ),
     )
