@@ -128,13 +128,13 @@ def test_articles_and_pronouns_are_no_letters() -> None:
 
 def test_strata_part_forms_of_items_and_lengths_of_answers() -> None:
     two, three = "Which?\nA) {}\nB) {}", "Which?\nA) {}\nB) {}\nC) {}"
-    short = chats((two.format(f"ox {i}", f"elephant {i}"), "A") for i in range(20))
-    long = chats((two.format(f"elephant {i}", f"ox {i}"), "A") for i in range(20))
-    other = chats(
-        (three.format(f"elk {i}", f"ape {i}", f"cow {i}"), "A") for i in range(20)
-    )
+    numbers = range(10, 30)
+    short = chats((two.format(f"ox {i}", f"elephant {i}"), "A") for i in numbers)
+    long = chats((two.format(f"elephant {i}", f"ox {i}"), "A") for i in numbers)
+    other = chats((three.format(f"elk {i}", f"ape {i}", f"cow {i}"), "A") for i in numbers)
     job = view.read([*short, *long, *other])
     assert same_partition(job.stratum_n, [i // 20 for i in range(60)])
+    assert set(view.read(chats([("Which? A) a B) b", "none")])).length_n) == {0}
 
 
 def test_one_row_and_all_rows_equal() -> None:

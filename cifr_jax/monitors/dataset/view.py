@@ -27,6 +27,8 @@ from cifr_jax.monitors.dataset import (
 from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.shuffles import codes_of_rows
 
+_EIGHTHS = 8  # classes of answers by length
+
 
 @dataclass(frozen=True)
 class JobView:
@@ -95,15 +97,20 @@ class JobView:
 
     @property
     def length_n(self) -> np.ndarray:
-        """Of the option named: 1 the longest, or as long; 2 the shortest; 3 others; 0 none.
+        """Which eighth of the options named is as long as the row's, from 1; 0: none is.
         A long answer may be abridged."""
-        return np.array(
+        chars_n = np.array(
             [
-                0 if item is None or named < 0 else _length_class(item, named)
+                0 if item is None or named < 0 else len(item.options[named])
                 for item, named in zip(self.question_n, self.option_n.tolist(), strict=True)
             ],
             np.int64,
         )
+        named_n = chars_n > 0
+        if not named_n.any():
+            return chars_n
+        edges = np.quantile(chars_n[named_n], np.arange(1, _EIGHTHS) / _EIGHTHS)
+        return np.where(named_n, 1 + np.searchsorted(edges, chars_n), 0)
 
     @property
     def stratum_n(self) -> np.ndarray:
@@ -113,13 +120,6 @@ class JobView:
     def before(self, examples: Sequence[Example], i: int) -> tuple[Message, ...]:
         """The chat before the reply of row i; `examples` are the job that was read."""
         return tuple(examples[self.chat_n[i]].messages[: self.message_n[i]])
-
-
-def _length_class(item: Embedded, named: int) -> int:
-    lengths = [len(option) for option in item.options]
-    if lengths[named] == max(lengths):
-        return 1
-    return 2 if lengths[named] == min(lengths) else 3
 
 
 def _joined(first_n: Sequence[str], second_n: np.ndarray) -> np.ndarray:
