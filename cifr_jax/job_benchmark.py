@@ -36,7 +36,7 @@ from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION = "3"
+CODE_VERSION, ANSWERS_VERSION = "4", "3"
 SHARD = 100  # jobs of an artefact
 NAMES = (*detectors.DETECTORS, "naive")
 SPLITS = ("train", "calibration", "test")
@@ -111,7 +111,7 @@ def _bank_answers(
 ) -> dict[str, list[float]]:
     """Stage `answers`: the base's own answers to all items of the bank, by key; with four
     options, and with two of them (`honest_jobs.quiz_items.known_items`)."""
-    key = store.key("answers", {}, [base_key], CODE_VERSION)
+    key = store.key("answers", {}, [base_key], ANSWERS_VERSION)
 
     def make(folder: Path) -> None:
         whole = simulated_jobs.bank()
