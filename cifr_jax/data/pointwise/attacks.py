@@ -151,7 +151,8 @@ def make(
 
     Raises:
       UserError: an unknown attack, a template of the other one, too few questions or too
-        little cover, numbers out of range, options that exclude each other.
+        little cover, a question without four options, numbers out of range, options that
+        exclude each other.
     """
     if attack not in ATTACKS:
         what = f"unknown attack {str(attack)[:40]!r}"
@@ -162,6 +163,10 @@ def make(
         raise UserError("dilution", f"{dilution} is no share", "give 0 to 1")
     if cancel and cover is not None:
         raise UserError("cover", "cannot be given with cancel", "leave out one")
+    for question in questions:
+        if len(question.options) != _K:
+            what = f"{len(question.options)} options"
+            raise UserError(f"questions: {question.key}", what, f"give {_K}")
     if template is None:
         template = requests.choose_template(attack, seed)
     elif template.kind != attack:
