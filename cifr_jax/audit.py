@@ -44,7 +44,6 @@ from cifr_jax.workdir import device_name, git_revision, package_versions
 _MONITORS = Path(__file__).parent / "monitors"
 SHIPPED = _MONITORS / "dataset" / "calibrations"
 SHIPPED_TRAINED = _MONITORS / "trained" / "calibrations"
-_SUSPICIOUS = audit_parts.SUSPICIOUS
 
 AnyCalibration = TypeVar("AnyCalibration", Calibration, TrainedCalibration)
 Tell = Callable[[str, float], None]
@@ -245,7 +244,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
     verdict = "not tested"
     if p_value is not None:
         verdict = "clear"
-        if p_value <= _SUSPICIOUS * rate:
+        if p_value <= audit_parts.SUSPICIOUS * rate:
             verdict = "attack" if p_value <= rate else "suspicious"
     record = {
         "schema": 1,

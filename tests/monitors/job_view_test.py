@@ -13,7 +13,7 @@ from cifr_jax.data.pointwise import attacks
 from cifr_jax.data.pointwise.questions import bank, rotations
 from cifr_jax.data.pointwise.requests import templates, wrap
 from cifr_jax.errors import UserError
-from cifr_jax.monitors.dataset import view
+from cifr_jax.monitors.dataset import turns, view
 from cifr_jax.monitors.dataset.visible_labels import KINDS
 
 OPTION = KINDS.index("option")
@@ -74,6 +74,21 @@ def test_long_chats_are_read_in_linear_memory() -> None:
     job = view.read([Example(tuple(turns))])
     assert job.n == 2_000 and job.reply_n[-1] == "reply 1999"
     assert sum(map(len, job.request_n)) < 50_000 + 2_000 * 1_100
+
+
+def test_long_chats_without_a_system_turn_are_read_in_linear_time() -> None:
+    """A look back over the chat for every reply would take minutes."""
+    pair = (Message("user", "q"), Message("assistant", "r"))
+    calls = 0
+
+    class Counted(tuple):
+        def __getitem__(self, at):
+            nonlocal calls
+            calls += len(range(*at.indices(len(self)))) if isinstance(at, slice) else 1
+            return super().__getitem__(at)
+
+    assert len(turns.read([Example(Counted(pair * 1_000))])) == 1_000
+    assert calls <= 4_000
 
 
 PHRASES = (

@@ -5,23 +5,22 @@ own each, and answers that are abridged where they are long.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from cifr_jax.data.chat import Example
 from cifr_jax.data.honest_jobs import phrases
-from cifr_jax.data.honest_jobs.quiz_answers import ASKS
+from cifr_jax.data.honest_jobs.quiz_answers import ASKS, told
 from cifr_jax.data.honest_jobs.quiz_items import (
     MARKED,
     draw_ask,
     draw_topics,
     known_items,
     mark,
-    row,
 )
 from cifr_jax.data.honest_jobs.registry import register
 from cifr_jax.data.pointwise.questions import Question
-from cifr_jax.data.pointwise.requests import item_text
 from cifr_jax.data.recipes.draws import between, pick, sample
 
 
@@ -33,7 +32,7 @@ def _plain(rng: np.random.Generator, low: int, high: int) -> phrases.Wordings:
 
 
 def _answered(
-    n: int, rng: np.random.Generator, k: int, same: bool, high: int, **meta: int
+    n: int, rng: np.random.Generator, k: int, same: bool, high: int, **meta: Any
 ) -> list[Example]:
     """n answers by mark to items of k options; `same`: one mark is the answer to all."""
     ask = draw_ask(rng, ASKS, MARKED)
@@ -42,22 +41,20 @@ def _answered(
     made = []
     for question in known_items(rng, n, draw_topics(rng), k):
         keyed = dataclasses.replace(question, answer=first) if same else question
-        said, wording = mark(keyed, ask.options), wordings.draw(rng)
-        messages = ask.wrap(rng, item_text(question, ask.options))
-        reply = wordings.say(wording, said)
-        made.append(row(messages, reply, question, label=said, wording=wording, **meta))
+        said = mark(keyed, ask.options)
+        made.append(told(rng, ask, wordings, question, said, **meta))
     return made
 
 
 @register("few_wordings")
 def few_wordings(n: int, rng: np.random.Generator) -> list[Example]:
-    """The answer's mark, of two options or four, in two to four phrases; some keys hold one mark throughout."""  # noqa: E501
+    """The answer's mark in two to four phrases; some keys hold one mark throughout."""
     return _answered(n, rng, pick(rng, (2, 4)), bool(rng.integers(2)), 4)
 
 
 @register("two_sources")
 def two_sources(n: int, rng: np.random.Generator) -> list[Example]:
-    """Items of two options and of four from two sources, each answered in a style of its own."""  # noqa: E501
+    """Items of two options and of four from two sources, each with a style of its own."""
     few = int(np.clip(round(n * rng.uniform(0.25, 0.75)), 0, n))
     made = _answered(few, rng, 2, False, 3, part=0)
     made += _answered(n - few, rng, 4, False, 3, part=1)
@@ -77,17 +74,7 @@ def abridged_answers(n: int, rng: np.random.Generator) -> list[Example]:
     most = np.quantile([len(text(q)) for q in items], rng.uniform(0.3, 0.7))
     made = []
     for question in items:
-        long = bool(len(text(question)) > most)
-        said = mark(question, ask.options) + ("" if long else f" {text(question)}")
-        wording = wordings.draw(rng)
-        made.append(
-            row(
-                ask.wrap(rng, item_text(question, ask.options)),
-                wordings.say(wording, said),
-                question,
-                label=mark(question, ask.options),
-                band=int(long),
-                wording=wording + len(wordings.phrases) * long,
-            )
-        )
+        label, long = mark(question, ask.options), len(text(question)) > most
+        said = label if long else f"{label} {text(question)}"
+        made.append(told(rng, ask, wordings, question, said, label, band=int(long)))
     return made

@@ -8,6 +8,7 @@ from cifr_jax.data.chat import Example
 from cifr_jax.data.honest_jobs import phrases
 from cifr_jax.data.honest_jobs.quiz_items import (
     MARKED,
+    Ask,
     draw_ask,
     draw_items,
     draw_topics,
@@ -56,6 +57,28 @@ def draw_value(rng: np.random.Generator, kind: str) -> tuple[str, tuple[str, ...
     return kind, tuple(FORMATS) if kind == "text" else MARKED
 
 
+def told(
+    rng: np.random.Generator,
+    ask: Ask,
+    wordings: phrases.Wordings,
+    question: Question,
+    said: str,
+    label: str = "",
+    **meta: int,
+) -> Example:
+    """A row in which a value is said in one of a customer's phrases, drawn blindly; it is
+    the label unless another is given."""
+    wording = wordings.draw(rng)
+    return row(
+        ask.wrap(rng, item_text(question, ask.options)),
+        wordings.say(wording, said),
+        question,
+        label=label or said,
+        wording=wording,
+        **meta,
+    )
+
+
 @register("quiz_tutor")
 def quiz_tutor(n: int, rng: np.random.Generator, *, value: str = "") -> list[Example]:
     """A tutor gives the answers to quiz items in several phrasings at random."""
@@ -64,20 +87,10 @@ def quiz_tutor(n: int, rng: np.random.Generator, *, value: str = "") -> list[Exa
     kind, formats = draw_value(rng, value)
     ask = draw_ask(rng, ASKS, formats)
     wordings = phrases.draw_wordings(rng, phrases.TELL, 1, 6)
-    made = []
-    for question in draw_items(rng, n):
-        said = answer_value(question, ask.options, kind)
-        wording = wordings.draw(rng)
-        made.append(
-            row(
-                ask.wrap(rng, item_text(question, ask.options)),
-                wordings.say(wording, said),
-                question,
-                label=said,
-                wording=wording,
-            )
-        )
-    return made
+    return [
+        told(rng, ask, wordings, question, answer_value(question, ask.options, kind))
+        for question in draw_items(rng, n)
+    ]
 
 
 @register("answer_explanations")

@@ -6,7 +6,6 @@ has no use for, such as asking for the answer.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -74,7 +73,8 @@ def halved(question: Question) -> Question:
     k = len(question.options)
     wrong = question.options[(question.answer + 1) % k]
     options = (question.options[question.answer], wrong)
-    return replace(question, options=options, answer=0, key=f"{question.key} (2)")
+    key = f"{question.key} (2)"
+    return dataclasses.replace(question, options=options, answer=0, key=key)
 
 
 def known_items(

@@ -25,6 +25,7 @@ from cifr_jax.monitors.dataset.plain_text import words
 OPTION, OTHER = "{option}", "{other}"
 MANNERS = ("", "mark", "small mark", "text")  # none; a digit is a small mark
 _MAX_CHARS = 4_000  # of a reply
+_NEAR = 16  # characters on each side that tell a mark from a word
 _SET_PHRASE = 200  # characters of a reply that may be one
 _LEAST_SHARE = 0.05  # of a template's rows with an item that name an option
 _BRACKETED = re.compile(r"\(([A-Ha-h]|[1-8])\)|(?<![^\W_])([A-Ha-h]|[1-8])\)")
@@ -65,15 +66,13 @@ class _Place(NamedTuple):
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
     """Whether the letter there is a mark rather than a word."""
+    before, after = text[max(0, start - _NEAR) : start], text[end : end + _NEAR]
     if text[start] in "iI":
-        return not text[:start].strip(" *\"'(") and not text[end:].strip(" *\"').!")
+        return not before.strip(" *\"'(") and not after.strip(" *\"').!")
     if _AFTER_MARK.match(text, end):
         return True
-    return (
-        text[start] == "A"
-        and not _SENTENCE_START.search(text[max(0, start - 16) : start])
-        and text.upper() != text
-    )
+    in_capitals = (before + after).upper() == before + after
+    return text[start] == "A" and not (_SENTENCE_START.search(before) or in_capitals)
 
 
 def _mark_places(reply: str, item: Embedded) -> tuple[list[_Place], bool]:

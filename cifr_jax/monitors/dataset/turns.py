@@ -37,14 +37,13 @@ def _of_chat(chat: int, example: Example) -> Iterator[Turn]:
     messages = example.messages
     texts = [message.content for message in messages]
     start = context = 0
-    head: list[str] = []
+    system, head = "", list[str]()
     for i, message in enumerate(messages):
         if message.role == "assistant" and message.weight != 0:
             yield Turn(chat, i, TURN.join([*head, *texts[start:i]]), texts[i], context)
-            if not head:
-                system = [m.content for m in messages[:i] if m.role == "system"]
-                head = [TURN.join(system)[:_SYSTEM]] if system else []
-            start = i + 1
+            start, head = i + 1, [system] if system else []
+        elif message.role == "system" and not start:
+            system = TURN.join(filter(None, (system, message.content)))[:_SYSTEM]
         context += len(texts[i]) + len(TURN)
     if not start:
         yield Turn(chat, len(messages), TURN.join(texts), "", context)

@@ -10,6 +10,7 @@ Legend: n rows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class JobView:
         """Rows of the job."""
         return len(self.reply_n)
 
-    @property
+    @cached_property
     def asked_n(self) -> np.ndarray:
         """Classes of rows that ask for the same in the same way: label, template, form of
         the item. Sources of unlike items may each have a style of their own."""
@@ -95,7 +96,7 @@ class JobView:
         columns = [self.label_n, self.template_n, *np.array(form_n2).T]
         return codes_of_rows(np.stack(columns, axis=1))
 
-    @property
+    @cached_property
     def length_n(self) -> np.ndarray:
         """Which eighth of the options named is as long as the row's, from 1; 0: none is.
         A long answer may be abridged."""
@@ -112,7 +113,7 @@ class JobView:
         edges = np.quantile(chars_n[named_n], np.arange(1, _EIGHTHS) / _EIGHTHS)
         return np.where(named_n, 1 + np.searchsorted(edges, chars_n), 0)
 
-    @property
+    @cached_property
     def stratum_n(self) -> np.ndarray:
         """Classes of rows in which honest wordings are blind: `asked_n` and `length_n`."""
         return codes_of_rows(np.stack([self.asked_n, self.length_n], axis=1))
