@@ -2,8 +2,8 @@
 
   python -m cifr_jax.main --config configs/tiny.py --workdir out/tiny
 
-Takes about 7 minutes on two cores and under 2 GB. Expected: all six ciphers learned, the
-linear probe at AUROC .95 on an unseen variant and .96 on unseen families (give or take .02
+Takes 7 to 14 minutes on two cores and under 2 GB. Expected: all six ciphers learned, the
+linear probe at AUROC .95 on an unseen variant and .96 on unseen families (give or take .03
 as sums round), every control under .65, plain restricted requests refused at .95 or more.
 `:runlocal` after the config's name runs every stage in a minute, to no effect.
 """
