@@ -10,8 +10,8 @@ compared (Candes et al. 2018, with an estimated conditional distribution).
 Since the tilt is estimated, the test is approximate. To first order the statistic, a score,
 does not notice: indicators of u are centred within strata and regressed on x before use,
 and residuals of the fit are orthogonal to those directions. Measured size at .05 and .01,
-with a latent that follows x and z, over 4,000 simulated jobs: .022 and .003 at n = 134,
-.047 and .007 at n = 402. Where v follows x in ways that no tilt of this form has, it is not
+with a latent that follows x and z, over 4,000 simulated jobs: .015 and .002 at n = 134,
+.032 and .007 at n = 402. Where v follows x in ways that no tilt of this form has, it is not
 valid.
 
 How much better u predicts held-out replies (`prediction_gain`) is told as the size of the
