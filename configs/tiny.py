@@ -4,7 +4,8 @@
 
 Takes 7 to 14 minutes on two cores and under 2 GB. Expected: all six ciphers learned, the
 linear probe at AUROC .95 on an unseen variant and .96 on unseen families (give or take .03
-between machines and revisions), every control under .65, plain restricted requests refused at .95 or more.
+between machines and revisions), every control under .65, plain restricted requests refused
+at .95 or more.
 `:runlocal` after the config's name runs every stage in a minute, to no effect.
 """
 
