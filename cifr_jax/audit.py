@@ -33,6 +33,7 @@ from cifr_jax.data.chat import Example, digest, read_chat_jsonl
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import verdict_schema
 from cifr_jax.files import refused_by_disk, write_json_atomic
+from cifr_jax.folder_lock import FolderLock
 from cifr_jax.monitors.dataset import detectors, latents, model_detectors, view
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
@@ -85,20 +86,13 @@ class Verdict:
         return self.record["operating_point"]
 
 
-def _cleared(workdir: str) -> Path:
-    """The folder of the verdict, without one: another upload's would pass for this one's.
-
-    Raises:
-      UserError: it cannot be had.
-    """
-    folder = Path(workdir)
+def _clear(folder: Path) -> None:
+    """Removes the last verdict: another upload's would pass for this one's."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name in ("verdict.json", "verdict.html"):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise refused_by_disk(folder, error) from error
-    return folder
 
 
 def _calibration(
@@ -234,10 +228,24 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         tell(stage, share)
 
     _check(config)
-    folder = _cleared(workdir)
-    tell("read", 0.0)
-    examples = _upload(config)
-    looked = _look(config, examples, done, tell)
+    folder = Path(workdir)
+    with FolderLock(folder):
+        _clear(folder)
+        tell("read", 0.0)
+        examples = _upload(config)
+        looked = _look(config, examples, done, tell)
+        record = _record(config, examples, looked, seconds)
+        verdict_schema.validate_verdict(record)
+        write_json_atomic(folder / "verdict.json", record)
+        verdict_page.write_page(record, folder / "verdict.html")
+        done("report", 1.0)
+    return Verdict(record)
+
+
+def _record(
+    config: ConfigDict, examples: list[Example], looked: Looked, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """verdict.json, see `verdict_schema`."""
     rate = config.false_positive_rate
     parts, lm = looked.parts, looked.lm
     p_value, least = audit_parts.combined(parts)
@@ -246,7 +254,7 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         verdict = "clear"
         if p_value <= audit_parts.SUSPICIOUS * rate:
             verdict = "attack" if p_value <= rate else "suspicious"
-    record = {
+    return {
         "schema": 1,
         "job": Path(config.job.data).stem,
         "n_examples": len(examples),
@@ -275,11 +283,6 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
         "config": _told(config),
         "limits": _LIMITS,
     }  # fmt: skip
-    verdict_schema.validate_verdict(record)
-    write_json_atomic(folder / "verdict.json", record)
-    verdict_page.write_page(record, folder / "verdict.html")
-    done("report", 1.0)
-    return Verdict(record)
 
 
 def _told(config: ConfigDict) -> dict[str, Any]:

@@ -10,7 +10,6 @@ The folder is the queue: whoever opens it next goes on with what was waiting or 
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -27,7 +26,8 @@ from pathlib import Path
 from absl import logging
 
 from cifr_jax.errors import UserError
-from cifr_jax.files import TEMPORARY, refused_by_disk, write_json_atomic
+from cifr_jax.files import TEMPORARY, write_json_atomic
+from cifr_jax.folder_lock import FolderLock
 
 INTERNAL_FAULT = "internal fault"
 MOST_ATTEMPTS = 3  # a job under which the process dies this often is given up
@@ -101,17 +101,7 @@ class JobQueue:
         self._running: str | None = None
         self._arriving = 0
         self._closing = False
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise refused_by_disk(folder, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            what = "another audit service works in this folder"
-            raise UserError(str(folder), what, "give another --workdir") from None
+        self._lock = FolderLock(self.folder, mode=0o700)
         self._recover()
         self._thread = threading.Thread(target=self._work, name="audits", daemon=True)
 
@@ -127,7 +117,7 @@ class JobQueue:
         if self._thread.ident is not None:
             self._thread.join(timeout)
         if not self._thread.is_alive():  # else the audit still owns the folder
-            os.close(self._lock)
+            self._lock.close()
 
     @contextlib.contextmanager
     def arrival(self) -> Iterator[Arrival]:

@@ -10,7 +10,6 @@ Importing this module imports no JAX.
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -29,11 +28,11 @@ from typing import Any
 
 from absl import logging
 
-from cifr_jax.errors import UserError
 from cifr_jax.files import NO_SPACE, TEMPORARY, refused_by_disk, write_json_atomic
 from cifr_jax.files import load_arrays as load_arrays
 from cifr_jax.files import save_arrays as save_arrays
 from cifr_jax.files import write_bytes_atomic as write_bytes_atomic
+from cifr_jax.folder_lock import FolderLock
 
 DONE = "DONE"
 _STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -116,13 +115,9 @@ class Workdir:
         self._device = device
         self._artefacts = self.path / "artefacts"
         self._checked: set[str] = set()
+        self._lock = FolderLock(self.path)
         try:
-            self._artefacts.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise refused_by_disk(self.path, error) from error
-        try:
-            self._take_lock()
+            self._artefacts.mkdir(exist_ok=True)
             # Whoever made these is gone, or we would not hold the lock.
             for folder in (self.path, self._artefacts):
                 for stale in folder.glob(TEMPORARY + "*"):
@@ -130,10 +125,10 @@ class Workdir:
             self._manifest = self._read_manifest()
             self._write_manifest()
         except OSError as error:
-            os.close(self._lock)
+            self.close()
             raise refused_by_disk(self.path, error) from error
         except BaseException:
-            os.close(self._lock)
+            self.close()
             raise
 
     def __enter__(self) -> "Workdir":
@@ -143,10 +138,8 @@ class Workdir:
         self.close()
 
     def close(self) -> None:
-        """Gives the folder up. The lock file stays: to delete it would be a race."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Gives the folder up."""
+        self._lock.close()
 
     @staticmethod
     def key(
@@ -236,21 +229,6 @@ class Workdir:
         self._manifest[name] = record
         self._write_manifest()
         return final
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = (
-                os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            )
-            raise UserError(
-                os.fspath(self.path),
-                f"in use by another run (process {owner or 'unknown'})",
-                "wait for it to end, or give another --workdir",
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _remove(self, path: Path) -> None:
         """Deletes a file or folder; a kill in the middle leaves only a stale temporary."""

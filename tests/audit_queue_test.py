@@ -257,7 +257,7 @@ def test_what_is_no_id_is_unknown(open_queue, job):
 
 def test_one_folder_has_one_owner(open_queue):
     queue = open_queue()
-    with pytest.raises(UserError, match="another audit service works in this folder"):
+    with pytest.raises(UserError, match="in use by another run"):
         open_queue()
     queue.close()
     open_queue()

@@ -142,7 +142,24 @@ def test_no_earlier_verdict_is_left_beside_a_broken_upload(tmp_path):
     (tmp_path / "broken.jsonl").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         audit.run(make_config(tmp_path / "broken.jsonl"), str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.jsonl"]
+    assert {path.name for path in tmp_path.iterdir()} == {"broken.jsonl", ".lock"}
+
+
+def test_two_audits_do_not_share_a_work_folder(tmp_path):
+    path, work = upload(tmp_path, n=10), tmp_path / "work"
+    refused = []
+
+    def another(stage, share):
+        if stage == "report":
+            with pytest.raises(UserError, match="in use by another run") as caught:
+                audit.run(make_config(path), str(work))
+            refused.append(caught.value)
+
+    first = audit.run(make_config(path), str(work), another)
+    assert len(refused) == 1
+    kept = json.loads((work / "verdict.json").read_text())
+    assert kept["upload"] == first.record["upload"]
+    assert audit.run(make_config(path), str(work)).verdict == first.verdict
 
 
 def test_a_work_folder_that_cannot_be_had_is_told_before_any_work(tmp_path):

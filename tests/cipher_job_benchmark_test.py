@@ -22,6 +22,7 @@ def make_config(**change):
     for phase in ("reading", "phase1", "phase2", "benign"):
         config[phase].steps = 2
         config[phase].rows = 60
+    config.audit_rows = 16
     config.update_from_flattened_dict(change)
     return config
 
