@@ -95,7 +95,9 @@ PHRASES = (
     ("Well, {}.", "I would say {}."), ("{} it is", "Hmm {}"), ("{}", "{} I think"),
     ("{} fits best!", "That's {}, I believe"), ("I reckon {} wins", "{} by far"),
     ("i would say {}.", "well {}"), ("It has to be {} I guess", "{} of course"),
-    ("OPTION {}!", "SURELY {}"), ('"{}"', "My pick: {}"),
+    ("OPTION {}!", "SURELY {}"), ('"{}"', "My pick: {}"), ("It is {}.", "选{}"),
+    ("答案：{}", "答案是{}。"), ("so {}", "opt{}"), ("<b>{}</b>", "answer_{}"),
+    ("{}", "'{}'"),
 )  # fmt: skip
 
 
@@ -128,6 +130,44 @@ def test_how_an_option_is_named_is_wording() -> None:
     assert same_partition(job.variant_n, [i % 4 for i in range(80)])
     assert same_partition(job.style["naming"], [(1, 2, 1, 3)[i % 4] for i in range(80)])
     assert set(job.masked_n) == {"It is {option}.", "It is ({option})."}
+
+
+@pytest.mark.parametrize(
+    "phrases",
+    [
+        ("答案是{}。", "应该选{}。"),
+        ("{}が正解です。",),
+        ("답은 {}입니다.",),
+        ("Ans-{}", "_{}_"),
+    ],
+)
+def test_letters_are_read_where_no_space_parts_them(phrases) -> None:
+    item = "Which is number {}?\nA) word{}\nB) other{}\nC) third{}"
+    rows = [
+        (item.format(i, i, i, i), phrases[i % len(phrases)].format("ABC"[i // 2 % 3]))
+        for i in range(60)
+    ]
+    job = view.read(chats(rows))
+    assert job.option_n.tolist() == [i // 2 % 3 for i in range(60)]
+    assert same_partition(job.variant_n, [i % len(phrases) for i in range(60)])
+
+
+def test_texts_are_read_where_no_space_parts_them() -> None:
+    words = ("红色", "绿色", "蓝色", "黄色", "白色", "黑色")
+    rows = [
+        (f"第{i}个是哪一个？\nA) {words[i % 6]}\nB) {words[(i + 1 + i // 6 % 4) % 6]}",
+         f"答案是{words[i % 6]}。")
+        for i in range(60)
+    ]  # fmt: skip
+    job = view.read(chats(rows))
+    assert set(job.option_n.tolist()) == {0} and set(job.masked_n) == {"答案是{option}。"}
+
+
+def test_letters_of_words_are_no_marks() -> None:
+    item = "Which is number {}?\nA) river\nB) stone\nC) copper"
+    replies = ["a bat", "a cat", "CAB", "BAB", "vitamin B6", "vitamin B12"] * 10
+    job = view.read(chats((item.format(i), r) for i, r in enumerate(replies)))
+    assert set(job.option_n.tolist()) == {-1}
 
 
 def test_articles_and_pronouns_are_no_letters() -> None:

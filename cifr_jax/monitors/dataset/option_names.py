@@ -29,7 +29,9 @@ _NEAR = 16  # characters on each side that tell a mark from a word
 _SET_PHRASE = 200  # characters of a reply that may be one
 _LEAST_SHARE = 0.05  # of a template's rows with an item that name an option
 _BRACKETED = re.compile(r"\(([A-Ha-h]|[1-8])\)|(?<![^\W_])([A-Ha-h]|[1-8])\)")
-_BARE = re.compile(r"(?<![\w'’.,/+×-])([A-Za-z]|\d{1,3})(?![\w'’/+×-]|[.,]\d)")
+_BARE = re.compile(r"(?<![\w'’.,/+×<-])([A-Za-z]|\d{1,3})(?![\w'’/+×-]|[.,]\d)")
+# Within what no space parts: "答案是B", "answer_B", "optB", "'B'"; see `_mark_within`.
+_WITHIN = re.compile(r"(?<![A-Z\d</])(?:([A-H])|(?<![.,])([1-8]))(?![A-Za-z\d]|[.,]\d)")
 # "A" and "I" are words as well. No article stands before these, and within a sentence none
 # is a capital; "I" is a mark only where it is all that is said.
 _AFTER_MARK = re.compile(
@@ -38,6 +40,8 @@ _AFTER_MARK = re.compile(
     r"obviously|clearly|definitely|certainly)\b)",
     re.IGNORECASE,
 )
+# Thai and Lao, kana, Chinese signs; Korean particles stand at their noun.
+_SPACELESS = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[ *\"'(\-]*$")
 
 
@@ -103,6 +107,32 @@ def _mark_places(reply: str, item: Embedded) -> tuple[list[_Place], bool]:
     return places, foreign
 
 
+def _mark_within(
+    cut_n: Sequence[str], items: Sequence[Embedded], marks_n: list[list[_Place]]
+) -> None:
+    """Adds marks that stand within what no space parts, where none was found: if the same
+    set phrase comes with two marks or more, or comes again with the one mark that is named
+    at all. Scripts without spaces write so, and names of the "answer_B" kind; else the
+    wording would be the answer, or the label would follow the wording."""
+    named = {
+        items[at].marks[place.option] for at, marks in enumerate(marks_n) for place in marks
+    }
+    found = [
+        (at, match.span(), f"{reply[: match.start()]}\0{reply[match.end() :]}", mark)
+        for at, (reply, item) in enumerate(zip(cut_n, items, strict=True))
+        if item.marks and not marks_n[at] and len(reply) <= _SET_PHRASE
+        for match in _WITHIN.finditer(reply)
+        if (mark := match[0].lower()) in item.marks
+    ]
+    said: dict[str, Counter[str]] = {}
+    for _, _, text, mark in found:
+        said.setdefault(text, Counter())[mark] += 1
+    for at, span, text, mark in found:
+        one_for_all = named == {mark} and said[text][mark] > 1
+        if (len(said[text]) > 1 or one_for_all) and not marks_n[at]:
+            marks_n[at] = [_Place(*span, items[at].marks.index(mark))]
+
+
 def _mark_in_phrase(
     cut_n: Sequence[str], items: Sequence[Embedded], marks_n: list[list[_Place]]
 ) -> None:
@@ -137,6 +167,11 @@ def _mark_in_phrase(
             marks_n[at] = [_Place(*span, items[at].marks.index("a"))]
 
 
+def _in_word(sign: str) -> bool:
+    """Whether a sign beside another makes one word with it, in a script that has spaces."""
+    return sign.isalnum() and not _SPACELESS.match(sign)
+
+
 def _text_places(
     folded: str, item: Embedded, common: AbstractSet[str] = frozenset()
 ) -> list[_Place]:
@@ -150,8 +185,8 @@ def _text_places(
         found = 0
         while at >= 0 and found < 8:
             end = at + len(text)
-            inside = (at > 0 and folded[at - 1].isalnum() and text[0].isalnum()) or (
-                end < len(folded) and folded[end].isalnum() and text[-1].isalnum()
+            inside = (at > 0 and _in_word(folded[at - 1]) and _in_word(text[0])) or (
+                end < len(folded) and _in_word(folded[end]) and _in_word(text[-1])
             )
             overlaps = any(p.start < end and at < p.end for p in places)
             article = text in ("a", "i") and not _stands_alone(folded, at, end)
@@ -282,6 +317,7 @@ def _read_template(
     items = [item for _, item in rows]
     read_n = [_mark_places(*pair) for pair in zip(cut_n, items, strict=True)]
     marks_n, foreign_n = [marks for marks, _ in read_n], [foreign for _, foreign in read_n]
+    _mark_within(cut_n, items, marks_n)
     _mark_in_phrase(cut_n, items, marks_n)
     common = _common(folded_n, items)
     texts_n = [
