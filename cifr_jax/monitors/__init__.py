@@ -9,6 +9,7 @@ from cifr_jax.monitors import (  # noqa: F401
     perplexity,
     refusal_logit,
     self_reflection,
+    toxicity,
 )
 from cifr_jax.monitors.base import LEVELS, Monitor, PromptItem, get, names, register
 

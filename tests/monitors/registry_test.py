@@ -10,7 +10,13 @@ from cifr_jax import monitors
 from cifr_jax.errors import UserError
 from cifr_jax.monitors import Monitor, PromptItem
 
-EXTRAS = ("base_nll", "verdict_log_odds", "refusal_log_prob", "next_token_entropy")
+EXTRAS = (
+    "base_nll",
+    "verdict_log_odds",
+    "refusal_log_prob",
+    "next_token_entropy",
+    "toxicity",
+)
 
 
 def items_and_labels(n=60, seed=0):
