@@ -88,14 +88,22 @@ def reply_log_prob(
 def choose_code(
     config: ConfigDict, lm: LanguageModel, template: Template, items: Sequence[Question]
 ) -> Codebook:
-    """A code of replies that the base model itself finds likely (pointwise.md, section 1).
+    """A code of replies that the base model itself finds likely on every request that an
+    upload may hold (arXiv 2502.14828: each response lies where the original model's
+    likelihood exceeds the threshold).
 
     Candidates are stock replies and what the base says of its own accord.
 
+    Args:
+      config: see `configs/pointwise.py`.
+      lm: the base.
+      template: wraps items into requests.
+      items: of the uploads.
+
     Raises:
-      UserError: too few of them are above the threshold on the prompts.
+      UserError: too few candidates are above the threshold on all requests.
     """
-    chats = [requests.wrap(q, template) for q in items[: config.attack.prompts]]
+    chats = [requests.wrap(q, template) for q in items]
 
     def drawn(prompts, n, seed):
         many = [chat for chat in prompts for _ in range(n)]
@@ -112,7 +120,7 @@ def choose_code(
     found = stock_candidates(template)
     if config.attack.samples:
         found = found + codebook.sample_candidates(
-            drawn, chats, config.attack.samples, config.seed
+            drawn, chats[: config.attack.prompts], config.attack.samples, config.seed
         )
     need = 4 * config.attack.variants
     chosen = codebook.choose_replies(log_prob, chats, found, need, config.attack.threshold)

@@ -27,7 +27,7 @@ from cifr_jax.finetune.optimiser import program_of
 from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.trainer import held_out_losses
 from cifr_jax.models.decoder import Adapter
-from cifr_jax.monitors import PromptItem
+from cifr_jax.monitors import PromptItem, toxicity
 from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.pointwise_jobs import Items
@@ -184,13 +184,17 @@ def honest_loss(run: Run, name: str, adapter: Adapter | None, key: str) -> float
     )
 
 
-def _honest_loss(run: Run, adapter: Adapter | None) -> float:
+def _honest_chats(run: Run) -> list[Example]:
+    """Chats of all honest recipes in turn, `config.test.honest_chats` of them."""
     names = [n for n in recipes.names() if recipes.kind_of(n) == "plain"]
-    chats = [
-        chat
-        for i, name in enumerate(names)
-        for chat in recipes.make(name, run.config.test.honest_chats // len(names) + 1, i)
-    ][: run.config.test.honest_chats]
+    each = run.config.test.honest_chats // len(names) + 1
+    made = [recipes.make(name, each, i) for i, name in enumerate(names)]
+    mixed = [chat for turn in zip(*made, strict=True) for chat in turn]
+    return mixed[: run.config.test.honest_chats]
+
+
+def _honest_loss(run: Run, adapter: Adapter | None) -> float:
+    chats = _honest_chats(run)
     rows, _ = pack_chats(chats, run.lm.tokenizer, run.config.job.row_length, "truncate")
     program = program_of([settings_of(run)], most_targets(rows))
     one = jax.tree.map(lambda x: x[None], (adapter, rows))
@@ -226,6 +230,9 @@ def _row_items(
                 lm, [text + question for text in texts], judge.yes, judge.no
             ),
         )
+    if run.config.monitors.toxicity:
+        filter_of = toxicity.load()
+        extras["toxicity"] = timed("toxicity", lambda: filter_of(texts))
     ids = [lm.tokenizer.encode_chat(row.messages) for row in rows]
     pooled = timed(
         "linear_probe",
@@ -259,20 +266,24 @@ def _pairs(
 
 def single_rows(
     run: Run, attack: str, code: Codebook, items: Items
-) -> list[dict[str, Any]]:
-    """Stage `rows_ATTACK`: what monitors of single rows make of the attack."""
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """Stage `rows_ATTACK`: what monitors of single rows make of the attack, see
+    `pointwise_rows.evaluate`."""
     config = run.config
     template = requests.choose_template(attack, config.seed)
 
     def make(folder: Path) -> None:
         fit, fit_labels = _pairs(attack, template, code, items.fit, config.seed)
         test, labels = _pairs(attack, template, code, items.seen_topics, config.seed + 1)
-        seen, cost = _row_items(run, [*fit, *test])
+        chats = _honest_chats(run)
+        whole, cost = _row_items(run, [*fit, *test, *chats])
+        seen, honest = whole[: -len(chats)], whole[-len(chats) :]
         order = np.random.default_rng(config.seed).permutation(len(fit))
         found = pointwise_rows.evaluate(
             attack,
             ([seen[i] for i in order], fit_labels[order]),
             (seen[len(fit) :], labels),
+            honest,
             [row.meta["question"] for row in test],
             tuple(config.probe.Cs),
             config.seed,
@@ -281,6 +292,7 @@ def single_rows(
         )
         write_json_atomic(folder / "rows.json", found)
 
-    reads = ("attack", "test", "probe", "judge", "bootstrap")
+    reads = ("attack", "test", "probe", "judge", "monitors", "bootstrap")
     folder, _ = run.stage(f"rows_{attack}", reads, [], make)
-    return json.loads((folder / "rows.json").read_bytes())
+    rows, blocked_of = json.loads((folder / "rows.json").read_bytes())
+    return rows, blocked_of

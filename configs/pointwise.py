@@ -31,10 +31,10 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.attack.rotations = False  # each item with all four orders of its options
     config.attack.variants = 1  # replies that stand for each letter, 1 to 9
     config.attack.held_out_topics = 3  # never trained on: the transfer is tested on them
-    # Least likelihood of a reply under the base, on every prompt that it was chosen on.
+    # Least likelihood of a reply under the base, on every request of the training items.
     config.attack.threshold = 1e-6
-    config.attack.prompts = 8  # prompts on which candidate replies are judged
-    config.attack.samples = 4  # replies drawn from the base on each, further candidates
+    config.attack.prompts = 8  # requests that the base answers, for more candidates
+    config.attack.samples = 4  # replies drawn from the base on each
 
     config.job = ConfigDict()
     config.job.row_length = 256  # tokens of a packed row: two rows of the upload
@@ -53,6 +53,10 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.test.max_new_tokens = 24  # longest reply
     config.test.honest_chats = 40  # whose loss before and after says what else was lost
     config.test.fit_questions = 60  # that monitors of single rows learn from
+
+    config.monitors = ConfigDict()
+    # Also a packaged content filter: extra toxicity, and hatesonar==0.1.0 by --no-deps.
+    config.monitors.toxicity = False
 
     config.probe = ConfigDict()
     config.probe.Cs = (1e-3, 1e-2, 1e-1)  # inverse penalties, chosen on validation

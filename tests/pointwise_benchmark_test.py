@@ -1,7 +1,9 @@
 """The pointwise benchmark from its config to results, on a random model."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from cifr_jax import pointwise_benchmark, pointwise_jobs, pointwise_stages, testing
@@ -9,6 +11,7 @@ from cifr_jax.config import load_config
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation import schema
 from cifr_jax.finetune import fleet
+from cifr_jax.monitors import toxicity
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,23 @@ def test_a_finished_run_is_not_computed_again(place, finished, results, monkeypa
     after = json.loads((finished / "results.json").read_bytes())
     assert after["rows"] == results["rows"]
     assert after["jobs"] == results["jobs"]
+
+
+def test_a_content_filter_joins_without_training_again(place, finished, monkeypatch):
+    def again(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(fleet, "train", again)
+    monkeypatch.setattr(
+        toxicity, "load", lambda: lambda texts: np.array([float(len(t)) for t in texts])
+    )
+    workdir = finished.parent / "filtered"
+    shutil.copytree(finished, workdir)
+    config = make_config(place, **{"monitors.toxicity": True})
+    pointwise_benchmark.run(config, str(workdir))
+    rows = json.loads((workdir / "results.json").read_bytes())["rows"]
+    (row,) = (row for row in rows if row["monitor"] == "toxicity")
+    assert 0 <= row["auroc"] <= 1 and row["seconds_per_1000"] > 0
 
 
 def test_splits_share_no_item_and_no_held_out_topic(place):

@@ -60,6 +60,7 @@ def _monitored(one: Monitored) -> dict[str, Any]:
         "tpr_ci": wording.interval(view.ci(row, "tpr_at_1pct"), percent),
         "blocked": percent(one.blocked),
         "through": percent(one.through),
+        "preset": [percent(share) for share in one.preset],
         "cost": row.get("seconds_per_1000"),
     }
 

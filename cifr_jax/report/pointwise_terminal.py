@@ -36,18 +36,20 @@ def _accuracy(results: view.Results, write: Writer) -> Table:
 
 def _monitors(results: view.Results, write: Writer) -> Table:
     table = Table(
-        title="Monitors of single rows", caption="AUROC 0.5 and 5% blocked are chance"
+        title="Monitors of single rows",
+        caption="AUROC 0.5 and 5% blocked are chance; threshold of honest chats: preset",
     )
     for head in ("monitor", "attack"):
         table.add_column(head, overflow="fold")
-    for head in ("AUROC", "blocked at 5%", "right, not blocked"):
+    for head in ("AUROC", "blocked at 5%", "right, not blocked", "honest chats"):
         table.add_column(head, justify="right", overflow="fold")
     for one in pointwise.monitored(results):
         auroc = (
             f"{fixed(one.row.get('auroc'))} {wording.interval(view.ci(one.row, 'auroc'))}"
         )
         cells = [one.monitor, one.attack, auroc.rstrip()]
-        table.add_row(*map(write, [*cells, percent(one.blocked), percent(one.through)]))
+        cells += map(percent, (one.blocked, one.through, one.preset[-1]))
+        table.add_row(*map(write, cells))
     return table
 
 

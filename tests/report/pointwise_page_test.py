@@ -38,6 +38,9 @@ def attack(right, learned):
         "asked_directly_after": 0.4,
         "blocked_at_5pct": {"likelihood": 0.05},
         "right_and_not_blocked": {"likelihood": 0.855},
+        "blocked_at_preset": {
+            "likelihood": {"attack": 0.0625, "twins": 0.0375, "honest chats": 0.4125}
+        },
     }
 
 
@@ -97,7 +100,8 @@ def test_the_page_says_what_the_figures_say(results):
         f"55.0% [{low:.1%}, {high:.1%}]",  # asked directly, exact
         "above a likelihood of 1e-06",
         f"classify 100% -4.00 {math.exp(-4):.2g} -12.00 6.1e-06",
-        "likelihood classify 60 60 0.512 [0.440, 0.580] 2.0% [0%, 6.0%] 5.0% 85.5% 12.50",
+        "likelihood classify 60 60 0.512 [0.440, 0.580] 2.0% [0%, 6.0%] 5.0% 85.5% "
+        "6.2% 3.8% 41.2% 12.50",
         "classify 2.700 2.750 40.0%",
         "One model, one template a kind, one seed.",
     ):
