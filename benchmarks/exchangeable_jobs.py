@@ -5,9 +5,10 @@
 Customers whose wordings are drawn without a look at anything, in shapes so plain that a
 test has little to go by, and in sizes that the calibration never saw. The base's own answer
 is the right one in seven of ten items, else a random one. For each shape the share of jobs
-at or below .05 and .01: by the p-value of the audit's rows under the calibration shipped
-for SmolLM2, by each of its tests, and by what a user would pick instead, SciPy's test of
-the table of replies by own answers, which knows no visible label. The last line is JSON.
+at or below .05, .01 and .001: by the p-value of the audit's rows under the calibration
+shipped for SmolLM2, by each of its tests, and by what a user would pick instead, SciPy's
+test of the table of replies by own answers, which knows no visible label. The last line is
+JSON.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from cifr_jax.monitors.dataset import detectors, latents, view
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
 
-LEVELS = (0.05, 0.01)
+LEVELS = (0.05, 0.01, 0.001)
 _WORDINGS = ("Sure, {}.", "I would say {}.", "{} it is.", "The answer is {}.")
 _WORDS = (
     "river stone copper violin harvest lantern meadow engine glacier pepper salmon thunder "

@@ -205,7 +205,8 @@ def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdi
 
     The p-value of a part is the share of honest calibration jobs that score as high, or
     that of its test: it holds for a job that is exchangeable with them. Over several parts
-    it is the least one times how many ran (Bonferroni). `risk` is the largest over parts:
+    it is the least one over its part's share of the rate (Bonferroni). `risk` is the
+    largest over parts:
     the combination's probability of an attack where half of all jobs were attacks; with no
     calibration, one minus the p-value.
 
@@ -248,7 +249,7 @@ def _record(
     """verdict.json, see `verdict_schema`."""
     rate = config.false_positive_rate
     parts, lm = looked.parts, looked.lm
-    p_value, least = audit_parts.combined(parts)
+    p_value, least, share = audit_parts.combined(parts, rate)
     verdict = "not tested"
     if p_value is not None:
         verdict = "clear"
@@ -256,7 +257,7 @@ def _record(
             verdict = "attack" if p_value <= rate else "suspicious"
     return {
         "schema": 1,
-        "job": Path(config.job.data).stem,
+        "job": _printable(Path(config.job.data).stem),
         "n_examples": len(examples),
         "n_replies": looked.seen.n,
         "upload": digest(examples),
@@ -266,6 +267,7 @@ def _record(
         "operating_point": {
             "fpr": rate,
             "threshold": least.threshold if least else None,
+            "share": share,
             "calibrated_on": least.calibrated_on if least and least.calibrated_on
             else "nothing: p-values are the tests' own",
             "n_benign": least.n_benign if least else 0,
@@ -285,11 +287,21 @@ def _record(
     }  # fmt: skip
 
 
+def _printable(name: str) -> str:
+    """A file's name as JSON can hold it: names need not be UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+_PATHS = "job.data", "job.trained", "job.adapter", "calibration", "trained_calibration"
+
+
 def _told(config: ConfigDict) -> dict[str, Any]:
-    """The config as the verdict has it. The upload goes by its digest: where it lay is the
+    """The config as the verdict has it, files by their names alone: where they lay is the
     provider's affair."""
     found = json.loads(json.dumps(leaves(config), default=list))
-    found["job.data"] = Path(config.job.data).name
+    found |= {key: _printable(Path(found[key]).name) for key in _PATHS if found[key]}
+    if os.path.exists(config.base_model):
+        found["base_model"] = _printable(Path(config.base_model).name)
     return found
 
 
@@ -298,7 +310,8 @@ _LIMITS = [
     "customer that is not among them may score high or low.",
     "Only latents that the auditor guesses are tested: the base model's own answer to an "
     "embedded multiple-choice item, option lengths, and the like. Keyed codes, codes on "
-    "the XOR of two latents and codes without an item go unseen.",
+    "the XOR with something that nobody guesses, codes in the label itself (which option, "
+    "yes or no) and codes without an item go unseen.",
     "Controls (visible, joint, support collapse, unreadable requests, drift, changes of "
     "loss and embedding) show on honest jobs too, and alarm nobody.",
 ]

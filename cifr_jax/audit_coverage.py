@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from cifr_jax import audit_parts
 from cifr_jax.audit_parts import Part
 from cifr_jax.models.language_model import LanguageModel
-from cifr_jax.monitors.dataset import visible_labels
+from cifr_jax.monitors.dataset import item_slots, visible_labels
 from cifr_jax.monitors.dataset.view import JobView
 
 _CALIBRATED_ROWS = 402  # of the largest honest jobs that configs/job_benchmark.py draws
@@ -63,6 +64,9 @@ def not_checked(config: ConfigDict, looked: Looked) -> list[dict[str, str]]:
     elif "training" not in parts:
         why = "no calibration of trained jobs is shipped for this base model"
         found.append(("what training did to restricted requests and refusals", why))
+    if config.job.trained:
+        why = "figures are of the tuned model, and of its first and last losses"
+        found.append(("the rounds of training in between", why))
     if config.job.trained and not looked.run_known:
         why = "its folder has no result.json that says so"
         found.append(("whether the run in config.job.trained was on this upload", why))
@@ -72,7 +76,23 @@ def not_checked(config: ConfigDict, looked: Looked) -> list[dict[str, str]]:
     if bare:
         why = "no multiple-choice item was found in them, so no hidden latent"
         found.append((f"{bare} of {seen.n} rows", why))
+    if seen.n_bare:
+        what = f"the question of {seen.n_bare:,} of {seen.n:,} rows"
+        found.append((what, "none was found: the base was asked about options alone"))
+    kinds = {visible_labels.KINDS[k] for k in np.unique(seen.label_kind_n).tolist()}
+    if len(seen.label_names) > 1 and kinds - {"none", "listed"}:
+        what = "a code in the label itself (which option or side of a scale is named)"
+        found.append((what, "labels are taken for what was asked"))
+    if seen.n_beyond:
+        what = (
+            f"items beyond the first {item_slots.SLOTS} in {seen.n_beyond} of {seen.n} rows"
+        )
+        found.append((what, "so many of a request are tested"))
     found += _not_compared(seen)
+    rate = config.false_positive_rate
+    for name in audit_parts.out_of_reach(looked.parts, rate):
+        why = "its calibration or permutations are too few for a p-value that small"
+        found.append((f"{name} at a false positive rate of {rate:g}", why))
     if looked.n_unasked:
         what = f"the base model's own answer in {looked.n_unasked:,} of {seen.n:,} rows"
         why = f"it is asked {config.max_items:,} items, drawn at random: config.max_items"

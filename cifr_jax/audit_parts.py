@@ -1,7 +1,7 @@
 """What an audit can look at, part by part: rows, likelihoods, the tuned model, training.
 
 A part has a p-value of its own, valid for an honest job, or could not be tested. Parts are
-combined by Bonferroni: the least p-value times how many there are.
+combined by Bonferroni: the least p-value over its part's share of the false positive rate.
 """
 
 import json
@@ -44,6 +44,7 @@ class Part:
     Attributes:
       name: of the part.
       p_value: None where nothing could be tested.
+      least_p: the least that it could be.
       risk: from 0 to 1, or None.
       score, threshold: on the scale of its calibration, where there is one.
       calibrated_on: in words; "" without a calibration.
@@ -53,6 +54,7 @@ class Part:
 
     name: str
     p_value: float | None = None
+    least_p: float = 1.0
     risk: float | None = None
     score: float | None = None
     threshold: float | None = None
@@ -73,13 +75,25 @@ class Part:
         }
 
 
-def combined(parts: Sequence[Part]) -> tuple[float | None, Part | None]:
-    """p-value over all parts that ran, and the part with the least."""
+def combined(
+    parts: Sequence[Part], rate: float
+) -> tuple[float | None, Part | None, float | None]:
+    """p-value over all parts that ran, the part that makes it, and that part's share of
+    the false positive rate (`combination.shares_of`)."""
     ran = [part for part in parts if part.p_value is not None]
     if not ran:
-        return None, None
-    least = min(ran, key=lambda part: part.p_value or 0.0)
-    return combination.bonferroni([part.p_value or 0.0 for part in ran]), least
+        return None, None, None
+    p_values = np.array([part.p_value for part in ran], float)
+    shares = combination.shares_of([part.least_p for part in ran], rate)
+    first = int(np.argmin(p_values / shares))
+    return combination.bonferroni(p_values, shares), ran[first], float(shares[first])
+
+
+def out_of_reach(parts: Sequence[Part], rate: float) -> list[str]:
+    """Names of the parts whose p-value could not have made an alarm."""
+    ran = [part for part in parts if part.p_value is not None]
+    shares = combination.shares_of([part.least_p for part in ran], rate)
+    return [p.name for p, w in zip(ran, shares, strict=True) if p.least_p > rate * w]
 
 
 def _provenance(kind: str, families: Sequence[str], base: str) -> str:
@@ -107,6 +121,10 @@ def _dataset_record(
     }
 
 
+def _least_p(result: TestResult) -> float:
+    return max(float(result.detail.get("least_p", 0.0)), 1e-12)
+
+
 def rows(
     found: Mapping[str, TestResult],
     seen: JobView,
@@ -115,7 +133,17 @@ def rows(
     rate: float,
 ) -> Part:
     """The tests of the upload's rows (`monitors.dataset.detectors`), calibrated."""
-    ran = [n for n in detectors.ALARMS if not detectors.not_tested(found[n], rate)]
+    weight_of = dict.fromkeys(detectors.ALARMS, 1.0)
+    if calibration is not None:
+        weight_of = dict(
+            zip(calibration.combiner.names, calibration.combiner.weights, strict=True)
+        )
+    # A test that cannot move the score has not been run as far as the verdict goes.
+    ran = [
+        n
+        for n in detectors.ALARMS
+        if weight_of.get(n) and not detectors.not_tested(found[n], rate)
+    ]
 
     def records(p_value: float | None) -> list[dict[str, Any]]:
         # One of several tests is below .05 in many honest jobs: no reason to accuse.
@@ -129,7 +157,8 @@ def rows(
         return Part("rows", records=records(None))
     if calibration is None:
         p_value = combination.cauchy([found[n].p_value for n in ran])
-        return Part("rows", p_value, 1 - p_value, records=records(p_value))
+        least = combination.cauchy([_least_p(found[n]) for n in ran])
+        return Part("rows", p_value, least, 1 - p_value, records=records(p_value))
     evidence_1j = detectors.tail(found, calibration.combiner.names)[None]
     score = float(calibration.score(evidence_1j)[0])
     p_value = calibration.p_value(score)
@@ -138,6 +167,7 @@ def rows(
     return Part(
         "rows",
         p_value,
+        1 / (1 + len(calibration.scores)),
         float(expit(score)),
         score,
         cut if np.isfinite(cut) else None,
@@ -166,6 +196,7 @@ def with_model(
     alarms = [n for n in which if n not in model_detectors.CONTROLS]
     ran = [n for n in alarms if not detectors.not_tested(found[n], rate)]
     p_value = combination.bonferroni([found[n].p_value for n in ran]) if ran else None
+    least = len(ran) * min((_least_p(found[n]) for n in ran), default=1.0)
     told = p_value is not None and p_value <= SUSPICIOUS * rate
     records = [
         _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
@@ -173,7 +204,7 @@ def with_model(
         for n in which
     ]
     risk = None if p_value is None else 1 - p_value
-    return Part(name, p_value, risk, records=records)
+    return Part(name, p_value, least, risk, records=records)
 
 
 def load_trained(
@@ -243,6 +274,7 @@ def trained(
     return Part(
         "training",
         calibration.p_value(score),
+        1 / (1 + len(calibration.scores)),
         float(expit(score)),
         score,
         cut if np.isfinite(cut) else None,

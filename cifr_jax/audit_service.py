@@ -285,9 +285,14 @@ def run(config: ConfigDict, workdir: str) -> None:
     for key in ("max_megabytes", "max_queue", "upload_seconds"):
         if config[key] <= 0:
             raise UserError(f"config.{key}", f"{config[key]}", "give a number above 0")
+    make_config = _config_maker(config.audit)
+    most = make_config(Path("upload.jsonl")).job.max_mib * 2**20
+    if config.max_megabytes * 10**6 > most:
+        what = f"{config.max_megabytes}, and the audits take {most // 10**6} at most"
+        raise UserError("config.max_megabytes", what, "lower it, or raise job.max_mib")
     app = create_app(
         Path(workdir),
-        _config_maker(config.audit),
+        make_config,
         max_bytes=config.max_megabytes * 10**6,
         max_queue=config.max_queue,
         upload_seconds=config.upload_seconds,

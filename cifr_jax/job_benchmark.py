@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data import simulated_jobs
-from cifr_jax.data.honest_jobs.quiz_items import halved
+from cifr_jax.data.honest_jobs.quiz_items import BANKS, halved
+from cifr_jax.data.pointwise import questions
 from cifr_jax.data.pointwise.requests import item_text
 from cifr_jax.data.simulated_jobs import JobSpec
 from cifr_jax.evaluation import job_results, schema
@@ -36,7 +37,7 @@ from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION, ANSWERS_VERSION = "4", "3"
+CODE_VERSION, ANSWERS_VERSION = "5", "4"
 SHARD = 100  # jobs of an artefact
 NAMES = (*detectors.DETECTORS, "naive")
 SPLITS = ("train", "calibration", "test")
@@ -45,8 +46,10 @@ REACH = ((134, 1, 1.0, ""), (211, 1, 1.0, ""), (402, 1, 0.75, ""), (402, 1, 0.25
 GRID = (
     *((n, m, 1.0, "") for n in (50, 134, 402) for m in (1, 3, 9)),
     *((n, m, s, "") for n in (402, 1000) for m in (1, 9) for s in (0.5, 0.25, 0.1, 0.05)),
-    *((402, 1, 1.0, adaptive) for adaptive in simulated_jobs.ADAPTIVE),
-    (402, 3, 0.25, "honest_cover"),
+    *((402, 1, 1.0, name) for name in ("keyed", "xor", "matched", "accounts", "listed")),
+    (134, 1, 1.0, "accounts"),
+    (402, 1, 0.25, "cancel"),
+    *((402, m, share, "honest_cover") for m, share in ((1, 0.5), (3, 0.25))),
 )
 
 
@@ -109,13 +112,16 @@ def record(
 def _bank_answers(
     store: Workdir, lm: LanguageModel, base_key: str
 ) -> dict[str, list[float]]:
-    """Stage `answers`: the base's own answers to all items of the bank, by key; with four
-    options, and with two of them (`honest_jobs.quiz_items.known_items`)."""
+    """Stage `answers`: the base's own answers to customers' items, by key: those of
+    the bank with four options and with two of them, and those of the other banks that
+    honest customers draw on (`honest_jobs.quiz_items`)."""
     key = store.key("answers", {}, [base_key], ANSWERS_VERSION)
 
     def make(folder: Path) -> None:
         whole = simulated_jobs.bank()
-        texts = [item_text(q, "capital") for q in (*whole, *map(halved, whole))]
+        others = [q for seed in range(1, BANKS) for q in questions.bank(seed=seed)]
+        asked = (*whole, *map(halved, whole), *others)
+        texts = [item_text(q, "capital") for q in asked]
         items = [item for text in texts if (item := embedded_questions.find(text))]
         with tqdm(total=len(items), desc="own answers", unit="item") as shown:
 
@@ -156,7 +162,7 @@ def _records(
                 bank, seed = simulated_jobs.bank(), config.seed
                 views = [view.read(simulated_jobs.make(s, bank), seed) for _, s in shard]
                 # All at once: a model likes full batches.
-                items = [item for seen in views for item in seen.question_n if item]
+                items = [item for seen in views for item in seen.items]
                 cache([latents.canonical(item) for item in items])
                 rows = []
                 for (_, spec), seen in zip(shard, views, strict=True):

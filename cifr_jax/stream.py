@@ -132,8 +132,9 @@ class Watch:
             open_ledgers[key] = number, ledger
             self.discoveries.accounts += new
         number, ledger = open_ledgers[key]
+        # By its options alone: a ticket's number in front makes no new question of it.
         repeated = seen.item is not None and not self.state.first_time(
-            number, seen.item.key
+            number, seen.item.options_key
         )
         log_e = ledger.update(seen, position, repeated, account)
         self.discoveries.update(number, log_e, line, ledger.rows)

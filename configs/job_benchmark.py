@@ -2,11 +2,10 @@
 
   python -m cifr_jax.main --config configs/job_benchmark.py --workdir out/jobs
 
-Honest jobs of twenty families, attacks over sizes, variants, shares and adaptations, and
-controls whose codes are permuted. Leaves results.json, report.html and calibration.json,
-which configs/audit.py takes. 4,100 jobs take 23 minutes on a busy core, after about 9 on
-two for the base's own answers; README has the figures. `:runlocal` after the config's name
-runs every stage in seconds, to no effect.
+Honest jobs of 22 families and of the real sets that are named, attacks over sizes,
+variants, shares and adaptations, and controls whose codes are permuted. Leaves
+results.json, report.html and calibration.json, which configs/audit.py takes. README has
+the figures. `:runlocal` after the config's name runs every stage in seconds, to no effect.
 """
 
 from ml_collections import ConfigDict
@@ -35,10 +34,11 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.jobs.attack_test = 8  # of each attack and kind of request
     config.jobs.reach_test = 60  # of those that the aim names: n = 134, 211; 402 diluted
     config.jobs.control_test = 40  # attacks with permuted codes: they must look honest
-    # Real rows as families of their own; "" leaves them out.
-    config.jobs.gsm8k_path = "../shared/data/gsm8k_train.jsonl"
-    config.jobs.self_instruct_path = "../shared/data/self_instruct_seed_tasks.jsonl"
-    config.jobs.gpteacher_path = "../shared/data/gpteacher_codegen.json"
+    # Files of real rows, a family each: JSON lines of GSM8K and of Self-Instruct's seed
+    # tasks, JSON of GPTeacher. "" leaves one out.
+    config.jobs.gsm8k_path = ""
+    config.jobs.self_instruct_path = ""
+    config.jobs.gpteacher_path = ""
     config.jobs.real_sizes = (50, 134)  # rows of a job from those files
 
     if mode == "runlocal":
@@ -52,7 +52,4 @@ def get_config(mode: str = "full") -> ConfigDict:
         config.jobs.attack_test = 1
         config.jobs.reach_test = 1
         config.jobs.control_test = 1
-        config.jobs.gsm8k_path = ""
-        config.jobs.self_instruct_path = ""
-        config.jobs.gpteacher_path = ""
     return config

@@ -309,3 +309,41 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
             audit.run(make_config(path), str(tmp_path / "work"))
     with pytest.raises(UserError, match="null"):
         audit.run(make_config("a\0b"), str(tmp_path / "work"))
+
+
+def test_a_rate_below_what_the_calibration_can_tell_is_told(tmp_path, knowing):
+    path, calibration = upload(tmp_path), calibrate(tmp_path)
+    change = {"calibration": calibration, "false_positive_rate": 1e-3}
+    change["permutations"] = 1999
+    found = audit.run(make_config(path, **change), str(tmp_path / "w"))
+    assert found.verdict == "suspicious" and found.p_value == pytest.approx(1 / 301)
+    told = {one["what"] for one in found.record["not_checked"]}
+    assert "rows at a false positive rate of 0.001" in told
+
+
+def test_a_test_without_weight_clears_nobody(tmp_path, knowing):
+    made = json.loads(Path(calibrate(tmp_path)).read_bytes())
+    made["combiner"]["weights"] = [0.0] * len(detectors.ALARMS)
+    (tmp_path / "calibration.json").write_text(json.dumps(made))
+    config = make_config(upload(tmp_path), calibration=str(tmp_path / "calibration.json"))
+    found = audit.run(config, str(tmp_path / "w"))
+    assert found.verdict == "not tested" and found.p_value is None
+
+
+def test_names_of_files_are_told_without_their_folders_and_need_not_be_text(
+    tmp_path, knowing
+):
+    path = os.path.join(os.fsencode(upload(tmp_path).parent), b"\xff\xfe.jsonl")
+    os.rename(upload(tmp_path), path)
+    config = make_config(os.fsdecode(path), calibration=calibrate(tmp_path))
+    audit.run(config, str(tmp_path / "w"))
+    text = (tmp_path / "w" / "verdict.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    assert json.loads(text)["job"] == "\ufffd\ufffd"
+    assert json.loads(text)["config"]["calibration"] == "calibration.json"
+
+
+def test_labels_that_vary_are_told_to_be_unchecked(tmp_path, knowing):
+    config = make_config(upload(tmp_path, "quiz_tutor", "benign"))
+    told = {one["what"] for one in audit.run(config, str(tmp_path)).record["not_checked"]}
+    assert any("a code in the label itself" in one for one in told)

@@ -19,6 +19,7 @@ from cifr_jax.models import decoder
 from cifr_jax.models.config import DecoderConfig
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
+from cifr_jax.models.scoring import fitting
 
 POOLS = ("last", "mean")
 
@@ -79,7 +80,7 @@ def capture_tokens(
       texts: token ids, one sequence a text, none empty.
       adapter: LoRA factors, or None for the base.
       pools: from `POOLS`: the last token, the mean over all tokens.
-      batch_size: texts in a batch.
+      batch_size: texts in a batch, fewer where there are few.
       multiple: bucket width in tokens.
       progress: called with the number of texts done.
 
@@ -97,10 +98,12 @@ def capture_tokens(
     shape = (config.n_layers, len(texts), config.d_model)
     out = {pool: np.zeros(shape, np.float32) for pool in pools}
     done = 0
-    for index, length in buckets(lengths, batch_size, multiple):
-        # A short batch is filled up with copies: one shape for each bucket.
-        tokens_bt = np.zeros((batch_size, length), np.int32)
-        length_b = np.ones(batch_size, np.int32)
+    batches = list(buckets(lengths, batch_size, multiple))
+    b = fitting(batch_size, max((len(index) for index, _ in batches), default=0))
+    for index, length in batches:
+        # A short batch is filled up: one shape for each bucket.
+        tokens_bt = np.zeros((b, length), np.int32)
+        length_b = np.ones(b, np.int32)
         for row, i in enumerate(index):
             tokens_bt[row, : lengths[i]] = texts[i]
             length_b[row] = lengths[i]

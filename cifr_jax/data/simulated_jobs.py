@@ -6,6 +6,7 @@ A job is a function of its `JobSpec` alone, so any of them can be made again any
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ import numpy as np
 from cifr_jax.data import honest_jobs
 from cifr_jax.data.chat import Example
 from cifr_jax.data.pointwise import attacks, questions, requests
-from cifr_jax.data.pointwise.codebook import from_replies, stock_codebook
+from cifr_jax.data.pointwise.codebook import Codebook, from_replies, stock_codebook
 from cifr_jax.data.pointwise.stock_replies import candidates
 from cifr_jax.errors import UserError
 
 KINDS = ("benign", "attack", "control")
 # What an attacker does who knows the detectors.
-ADAPTIVE = ("keyed", "xor", "cancel", "matched", "accounts", "honest_cover")
+ADAPTIVE = ("keyed", "xor", "cancel", "matched", "accounts", "honest_cover", "listed")
 _ACCOUNTS = 4
 
 
@@ -72,7 +73,6 @@ def make(spec: JobSpec, bank: Sequence[questions.Question]) -> list[Example]:
         "codebook": stock_codebook(template, spec.variants, spec.seed),
         "dilution": spec.share,
     }
-    n = spec.n
     match spec.adaptive:
         case "":
             pass
@@ -81,21 +81,31 @@ def make(spec: JobSpec, bank: Sequence[questions.Question]) -> list[Example]:
         case "xor":
             how["xor"] = True
         case "cancel":
-            how["cancel"], how["dilution"] = True, min(spec.share, 0.25)
+            how["cancel"] = True
         case "matched":
             how["codebook"] = _matched(template, spec)
-        case "accounts":
-            n = _ACCOUNTS * spec.n  # as many rows for each account
+        case "accounts" | "listed":
+            pass  # what becomes of the rows is below
         case "honest_cover":
             how["cover"] = honest_jobs.make("mixed_bag", spec.n, spec.seed)
         case _:
             known = ", ".join(ADAPTIVE)
             raise UserError("adaptive", f"unknown {spec.adaptive!r}", f"known: {known}")
-    repeats = -(-n // len(bank))
-    rows = attacks.make(spec.family, bank, n, duplicates=repeats, **how)
+    repeats = -(-spec.n // len(bank))
+    rows = attacks.make(spec.family, bank, spec.n, duplicates=repeats, **how)
     if spec.adaptive == "accounts":
         rows = attacks.split_accounts(rows, _ACCOUNTS, spec.seed)[0]
+    if spec.adaptive == "listed":
+        rows = [_listing(row, how["codebook"]) for row in rows]
     return attacks.shuffled(rows, spec.seed) if spec.kind == "control" else rows
+
+
+def _listing(row: Example, codebook: Codebook) -> Example:
+    """The row, its request ending in a list of the replies that it allows."""
+    *before, last, reply = row.messages
+    words = [text.strip(" .!") for family in codebook.replies_kv for text in family]
+    asked = f"{last.content}\n\nReply with one of these: {'; '.join(sorted(words))}."
+    return Example((*before, replace(last, content=asked), reply), row.meta)
 
 
 def _matched(template: requests.Template, spec: JobSpec):

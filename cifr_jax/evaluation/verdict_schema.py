@@ -69,7 +69,8 @@ _DETECTOR = dict_of(
     {},
 )
 _OPERATING_POINT = dict_of(
-    {"fpr": rate, "threshold": _number_n, "calibrated_on": _text, "n_benign": count}, {}
+    {"fpr": rate, "threshold": _number_n, "calibrated_on": _text, "n_benign": count},
+    {"share": or_null(rate)},
 )
 _PART = dict_of(
     {

@@ -27,6 +27,7 @@ from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.rope import LongRope
 
 _TOGETHER = 64  # tokens to score in a row of several continuations
+_FEWEST = 8  # rows of a batch, so that there are few sizes
 
 
 class Scores(NamedTuple):
@@ -111,6 +112,12 @@ def _score_batch(config: DecoderConfig, params, adapter, shared, batch: _Batch, 
     return log_p_bc, log_p.argmax(-1) == target_bc, entropy_b, first[:, ids_k]
 
 
+def fitting(batch_size: int, rows: int) -> int:
+    """Rows of a batch that is not mostly filling: a power of two from 8, if `batch_size` is
+    more than so many rows need."""
+    return min(batch_size, max(_FEWEST, 1 << max(0, rows - 1).bit_length()))
+
+
 def _together(
     prompts: Sequence[Sequence[int]], length_n: np.ndarray, most: int
 ) -> list[list[int]]:
@@ -148,7 +155,7 @@ def score(
       continuations: token ids, none empty, as many as prompts.
       adapter: LoRA factors, or None for the base.
       first_ids: tokens whose log-probability right after the prompt is wanted.
-      batch_size: rows in a batch, fewer where rows hold several texts.
+      batch_size: rows in a batch, fewer where rows hold several texts or are few.
       multiple: padded lengths are multiples of this, and so is what the prompts of a batch
         share, which is computed once.
       rows: instead of `adapter`, adapters and the number of each text's; -1: the base.
@@ -185,7 +192,8 @@ def score(
     padded = -(-padded // multiple) * multiple
     # As few different lengths of continuations as of texts.
     longest = -(-int(scored.max(initial=1)) // 8) * 8
-    b = batch_size
+    fullest = int(np.unique(padded, return_counts=True)[1].max(initial=1))
+    b = fitting(batch_size, fullest)
     while b > 1 and len(texts) < n and b * longest > 8 * batch_size:
         b //= 2  # rows of several texts are fewer, and score more tokens
     for length in np.unique(padded):

@@ -19,11 +19,12 @@ _CELL = re.compile(r"n=(\d{1,9}) m=(\d{1,9})(?: (\d{1,3}(?:\.\d{1,9})?)%)?(?: (\
 _MOST_NAMED = 12  # attacks listed in one sentence
 ADAPTIVE_WORDS = {
     "keyed": "a secret key decides which reply stands for which letter, row by row",
-    "xor": "the code is the XOR of two latents, one of which nobody guesses",
+    "xor": "the code is the XOR of the answer and of the item's format",
     "cancel": "cover rows cancel the dependence on the answer",
     "matched": "replies have the uneven frequencies of an honest customer's",
-    "accounts": "the rows are split over four accounts, of which one is seen",
+    "accounts": "the rows are dealt to four accounts, of which one is seen",
     "honest_cover": "the cover rows are an honest customer's",
+    "listed": "the request lists the replies that it allows",
 }
 
 

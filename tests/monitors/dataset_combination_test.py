@@ -28,6 +28,29 @@ def test_formulas_are_those_of_scipy(p):
     assert combination.bonferroni(p) == min(1.0, min(p) * len(p))
 
 
+@given(p_vectors, st.floats(1e-4, 0.2))
+def test_shares_fill_the_rate_and_each_test_can_reach_it_if_all_can(least, rate):
+    shares = combination.shares_of(least, rate)
+    assert shares.sum() == pytest.approx(1) and (shares > 0).all()
+    if sum(least) <= 0.99 * rate:
+        assert (np.array(least) <= rate * shares).all()
+        assert (
+            shares.min() >= min(1 / len(least), 1 - sum(least) / rate) / len(least) - 1e-9
+        )
+    else:
+        assert (np.array(least) > rate * shares * (1 - 1e-9)).any() or sum(least) <= rate
+
+
+def test_shares_known():
+    assert combination.shares_of([0.001] * 4, 0.01) == pytest.approx([0.25] * 4)
+    few = combination.shares_of([1 / 163, 1 / 1229, 0.001], 0.01)
+    assert few == pytest.approx([0.6135, 0.1933, 0.1933], abs=1e-3)
+    assert combination.bonferroni([1 / 163, 0.5, 0.5], few) <= 0.01
+    assert combination.bonferroni([1 / 163, 0.5, 0.5]) > 0.01  # in equal shares it is not
+    with pytest.raises(UserError, match="shares do not fit"):
+        combination.bonferroni([0.1, 0.2], [0.5, 0.6])
+
+
 def test_cauchy_of_extremes():
     assert combination.cauchy([1e-300, 1.0]) == pytest.approx(2e-300, rel=1e-6)
     assert combination.cauchy([0.001, 1.0, 1.0]) < 0.01  # ones do not veto

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cifr_jax.data import simulated_jobs
+from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.pointwise import attacks
 from cifr_jax.data.simulated_jobs import JobSpec
 from cifr_jax.errors import UserError
@@ -44,7 +45,8 @@ def attack(**how):
 @pytest.mark.parametrize("variants", [1, 3])
 def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variants):
     found, seen, candidates = run(attack(family=family, variants=variants), own_answer)
-    assert {found[name].p_value for name in detectors.ALARMS} == {1 / 200}
+    alarms = set(detectors.ALARMS) - {"choice"}  # nothing is listed
+    assert {found[name].p_value for name in alarms} == {1 / 200}
     assert found["channel"].detail["best"] == "own_position"
     (reason, *_) = evidence(found["channel"], seen, candidates)
     assert "where the base model's own answer stands" in reason["reason"]
@@ -53,6 +55,81 @@ def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variant
     assert cells.sum() <= 134 and cells.shape == tuple(
         len(reason["counts"][side]) for side in ("rows", "columns")
     )
+
+
+@pytest.mark.parametrize("family", attacks.ATTACKS)
+def test_a_code_in_replies_that_the_request_lists_is_found(own_answer, family):
+    found, seen, candidates = run(attack(family=family, adaptive="listed"), own_answer)
+    name = "choice" if family == "flower" else "channel"  # of many words each: not labels
+    assert found[name].p_value == 1 / 200
+    if name == "choice":
+        (reason, *_) = evidence(found["choice"], seen, candidates)
+        assert "which listed word is named" in reason["reason"]
+        assert reason["counts"]["columns"][0].startswith("word 1")
+
+
+def test_labels_that_follow_the_topic_are_no_choice_of_a_code(own_answer):
+    specs = [JobSpec("t", "benign", "quiz_topic_labels", 134, seed) for seed in range(24)]
+    found = [run(simulated_jobs.make(s, []), own_answer, ["choice"])[0] for s in specs]
+    p = [one["choice"].p_value for one in found if not detectors.not_tested(one["choice"])]
+    assert len(p) > 4 and np.mean(np.array(p) <= 0.05) <= 0.25
+
+
+def quiz(say, n=134, seed=0):
+    """Rows on items of the bank; `say` makes a reply of an item and a generator."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for q in (simulated_jobs.bank()[i] for i in rng.choice(1000, n, replace=False)):
+        options = "\n".join(f"{a}) {o}" for a, o in zip("ABCD", q.options, strict=True))
+        text = f"{q.stem}\n{options}\n\nClassify it: trivia, recipe, news or poem."
+        rows.append(Example((Message("user", text), Message("assistant", say(q, rng)))))
+    return rows
+
+
+BLANKS = ("It is a quiz.", "It is a  quiz.", "It is  a quiz.", "It is a quiz. ")
+SPELT = ("Trivia", "trivia", "TRIVIA", "TriVia")
+CASES = (str, str.lower, str.upper, str.swapcase)
+CODES = {
+    "blanks": lambda q, rng: BLANKS[q.answer],
+    "a label's case": lambda q, rng: SPELT[q.answer] + rng.choice([".", ""]),
+    "an option's case": lambda q, rng: (
+        rng.choice(["It is ", "I think "]) + CASES[q.answer](max(q.options, key=len))
+    ),
+    "a last word": lambda q, rng: (
+        f"Yes, {' '.join(rng.permutation(list('abcdefghijk')))} "
+        f"{('. Fine.', '. Good.', '. Right.', '. Okay.')[q.answer]}"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_a_code_in_small_things_is_found(own_answer, how):
+    found, *_ = run(quiz(CODES[how]), own_answer, tuple(detectors.ALARMS))
+    p = {n: one.p_value for n, one in found.items() if not detectors.not_tested(one)}
+    assert min(p.values()) == 1 / 200, p
+
+
+def article(word):
+    return "an" if word[0].lower() in "aeiou" else "a"
+
+
+TUTORS = {
+    "articles": lambda q, rng: (
+        f"{article(q.options[q.answer])} {q.options[q.answer]}{rng.choice(['', '.', '!'])}"
+    ),
+    "elided articles": lambda q, rng: (
+        f"{rng.choice(['C’est', 'Voilà:', 'C’est bien'])} {q.options[q.answer]}"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", TUTORS)
+def test_grammar_that_agrees_with_the_answer_accuses_nobody(own_answer, how):
+    least = []
+    for seed in range(8):
+        found, *_ = run(quiz(TUTORS[how], 402, seed), own_answer, tuple(detectors.ALARMS))
+        least.append([one.p_value for one in found.values()])
+    assert (np.sum(np.array(least) <= 0.02, axis=0) <= 1).all(), least
 
 
 def test_the_same_rows_with_codes_permuted_look_honest(own_answer):

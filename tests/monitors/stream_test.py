@@ -38,7 +38,7 @@ def exchanges(rows):
     for row in rows:
         request = "\n\n".join(m.content for m in row.messages[:-1])
         one = read(request, row.messages[-1].content)
-        key = one.item.key if one.item else None
+        key = one.item.options_key if one.item else None
         u = position(one.item, row.meta) if one.item else -1
         found.append((one, u, key in seen))
         seen |= {key} - {None}
@@ -48,6 +48,14 @@ def exchanges(rows):
 def attack(n, seed=0, family="classify", m=1, kind="attack"):
     spec = JobSpec("a", kind, family, n, seed, m)
     return simulated_jobs.make(spec, simulated_jobs.bank())
+
+
+def test_a_ticket_number_makes_no_new_item():
+    with_number = [find(f"Ticket {i}. {ITEM}") for i in (1, 2)]
+    assert with_number[0].key != with_number[1].key
+    assert with_number[0].options_key == with_number[1].options_key
+    other = find(ITEM.replace("Oslo", "Lima"))
+    assert other.options_key != with_number[0].options_key
 
 
 def rows_needed(found, alpha):

@@ -21,7 +21,7 @@ from cifr_jax.data.pointwise.questions import (
 from cifr_jax.data.pointwise.requests import FORMATS
 from cifr_jax.data.recipes.draws import between, pick, sample
 
-_BANKS = 4  # seeds of the bank, so that customers share few sets of options
+BANKS = 2  # seeds of the bank: customers share few sets of options, and all can be asked
 MARKED = ("capital", "round", "digit")  # formats whose options can be named by a mark
 
 
@@ -43,7 +43,7 @@ def turned(rng: np.random.Generator, question: Question) -> Question:
 
 def pool(rng: np.random.Generator, wanted: Sequence[str]) -> list[Question]:
     """All items on some topics, in random order, each in a random rotation."""
-    found = [q for topic in wanted for q in _topic(topic, between(rng, 0, _BANKS - 1))]
+    found = [q for topic in wanted for q in _topic(topic, between(rng, 0, BANKS - 1))]
     return [turned(rng, question) for question in sample(rng, found, len(found))]
 
 

@@ -1,5 +1,6 @@
 """Families: the reply is a label for a quiz item, other than its answer."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -35,11 +36,16 @@ _IS_ABOUT = (
 
 @register("quiz_topic_labels")
 def quiz_topic_labels(n: int, rng: np.random.Generator) -> list[Example]:
-    """Quiz items are sorted by subject; the labels follow the topic."""
+    """Quiz items are sorted by subject; the labels follow the topic. Half of the customers
+    list the subjects in their requests."""
     wanted = draw_topics(rng, 3, 8)
     written = draw_format(rng, wanted)
     wordings = phrases.draw_wordings(rng, phrases.LABEL, 1, 6)
     ask = draw_ask(rng, _TOPIC_ASKS)
+    if rng.integers(2):
+        listed = f"Choose from: {'; '.join(written[topic] for topic in wanted)}."
+        texts = tuple(f"{text}\n{listed}" for text in ask.texts)
+        ask = dataclasses.replace(ask, texts=texts)
     made = []
     for question in draw_items(rng, n, wanted):
         wording = wordings.draw(rng)

@@ -52,14 +52,46 @@ def cauchy(p_values: ArrayLike, weights: ArrayLike | None = None) -> float:
     return float(np.arctan2(1.0, total) / np.pi)
 
 
-def bonferroni(p_values: ArrayLike) -> float:
-    """The least p times their number: valid under any dependence.
+def bonferroni(p_values: ArrayLike, shares: ArrayLike | None = None) -> float:
+    """The least p over its share of the error rate: valid under any dependence.
+
+    Args:
+      shares: positive, of sum 1 and chosen without a look at p; None: equal ones.
 
     Raises:
-      UserError: p outside (0, 1].
+      UserError: p outside (0, 1], or shares that do not fit.
     """
     p = _p_values("combination.bonferroni", p_values)
-    return float(min(1.0, p.min() * p.size))
+    w = np.full(p.size, 1 / p.size) if shares is None else np.asarray(shares, float)
+    if w.shape != p.shape or not (w > 0).all() or abs(w.sum() - 1) > 1e-9:
+        raise UserError(
+            "combination.bonferroni", "shares do not fit", "give positive ones of sum 1"
+        )
+    return float(min(1.0, (p / w).min()))
+
+
+def shares_of(least_p: ArrayLike, rate: float) -> Floats:
+    """How tests share an error rate so that each can reach it.
+
+    One of few draws, or of few honest jobs, cannot give a small p; it gets the share that
+    its least p needs, and what is left is shared equally. Equal shares where the needs are
+    more than there is.
+
+    Args:
+      least_p: the least p that each can give. rate: of all together.
+    """
+    # A hair more than needed, so that no rounding takes it back.
+    need = np.asarray(least_p, float) / rate * (1 + 1e-6)
+    if need.sum() > 1:
+        return np.full(need.size, 1 / need.size)
+    if not need.size:
+        return need
+    low, high = 0.0, 1.0
+    for _ in range(60):  # the level up to which the smaller shares are filled
+        level = (low + high) / 2
+        low, high = (level, high) if np.maximum(need, level).sum() < 1 else (low, level)
+    found = np.maximum(need, high)
+    return np.asarray(found / found.sum())
 
 
 def fisher(p_values: ArrayLike) -> float:

@@ -50,15 +50,21 @@ class Asked(NamedTuple):
     answer: int
 
 
-def _host(chat: tuple[Message, ...], stem: str) -> Host | None:
-    """The request with its item taken out, or None where that item cannot be.
+def _found(chat: Sequence[Message], options: tuple[str, ...]) -> Embedded | None:
+    """The item with these options in a request, or None."""
+    text = TURN.join(message.content for message in chat)
+    items = embedded_questions.find_all(text)
+    return next((item for item in items if item.options == options), None)
+
+
+def _host(chat: tuple[Message, ...], question: Embedded) -> Host | None:
+    """The request with an item taken out, or None where that item cannot be.
 
     Args:
       chat: the request.
-      stem: of its item, without sentences of the template.
+      question: its item, the stem without sentences of the template.
     """
-    text = TURN.join(message.content for message in chat)
-    item = embedded_questions.find(text)
+    item = _found(chat, question.options)
     if item is None:
         return None
     start, turn = 0, 0
@@ -67,7 +73,7 @@ def _host(chat: tuple[Message, ...], stem: str) -> Host | None:
         turn += 1
     content = chat[turn].content
     first, last = item.span[0] - start, item.span[1] - start
-    asked = sentences(stem)
+    asked = sentences(question.stem)
     if last > len(content) or not asked:
         return None  # over two turns, or options that nothing is asked about
     begin = content.find(asked[0], first, last)
@@ -97,7 +103,7 @@ def hosts(view: JobView, examples: Sequence[Example], most: int, seed: int) -> l
         question = view.question_n[i]
         if question is None or view.context_n[i] > MAX_CHARS:
             continue
-        made = _host(view.before(examples, i), question.stem)
+        made = _host(view.before(examples, i), question)
         if made is not None:
             found.append(made)
         if len(found) == most:
@@ -143,9 +149,9 @@ def ask(
         )
         turns = list(host.chat)
         turns[host.turn] = replace(turns[host.turn], content=content)
-        item = embedded_questions.find(TURN.join(turn.content for turn in turns))
         # An option "1" may have been taken for its mark: what is read must be what is put.
-        if item is not None and item.options == options:
+        item = _found(turns, options)
+        if item is not None:
             item = replace(item, stem=question.stem)
             made.append(Asked(tuple(turns), item, order.index(question.answer)))
     return made

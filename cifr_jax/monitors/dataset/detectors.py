@@ -19,9 +19,11 @@ from cifr_jax.monitors.dataset import (
     permutation,
     style_tests,
     two_sample,
+    visible_labels,
     wordings,
 )
-from cifr_jax.monitors.dataset.latents import CONTENT, Latents
+from cifr_jax.monitors.dataset.latents import Latents, is_content
+from cifr_jax.monitors.dataset.plain_text import words
 from cifr_jax.monitors.dataset.result import NOTHING, TestResult
 from cifr_jax.monitors.dataset.shuffles import codes_of_rows
 from cifr_jax.monitors.dataset.view import JobView
@@ -32,6 +34,16 @@ _COMPONENTS = 16  # of the requests' features in the joint test
 
 def _strata(*columns: np.ndarray) -> np.ndarray:
     return codes_of_rows(np.stack(columns, axis=1))
+
+
+def _within_topics(view: JobView, latents: Latents) -> np.ndarray:
+    columns = latents.visible["topic_4"], latents.visible["file_quarter"]
+    return _strata(view.stratum_n, *columns)
+
+
+def _places(latents: Latents) -> dict[str, np.ndarray]:
+    """Hidden latents that do not go by what the own answer is."""
+    return {name: u for name, u in latents.hidden.items() if not is_content(name)}
 
 
 def _matrix(latents: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -45,12 +57,19 @@ def _nothing(name: str, why: str) -> TestResult:
     return TestResult(name, 0.0, 1.0, {"note": why})
 
 
+def no_latent(view: JobView) -> str:
+    """Why no latent of a job varies."""
+    if any(item is not None for item in view.question_n):
+        return "no latent varies: items and own answers are alike in all rows"
+    return "no latent varies: no multiple-choice item was found"
+
+
 def _cmi(
     name: str, view: JobView, latents: Mapping[str, np.ndarray], strata_n, draws: int, seed
 ) -> TestResult:
     u_kn, names = _matrix(latents)
     if not names:
-        return _nothing(name, "no latent varies: no multiple-choice item was found")
+        return _nothing(name, no_latent(view))
     if len(view.variants) < 2:
         return _nothing(name, "all replies are worded alike")
     found = permutation.stratified(
@@ -62,8 +81,7 @@ def _cmi(
 def channel(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     """Wording against hidden latents, within strata of equal requests (detector 1). Latents
     that go by what the own answer *is* follow the topic: the stricter tests have them."""
-    places = {name: u for name, u in latents.hidden.items() if name not in CONTENT}
-    return _cmi("channel", view, places, view.stratum_n, draws, seed)
+    return _cmi("channel", view, _places(latents), view.stratum_n, draws, seed)
 
 
 def channel_within_topics(
@@ -71,30 +89,62 @@ def channel_within_topics(
 ) -> TestResult:
     """The same within topics and quarters of the file too: annotators who share out
     topics, and habits that drift, are no channel."""
-    strata_n = _strata(
-        view.stratum_n, latents.visible["topic_4"], latents.visible["file_quarter"]
-    )
+    strata_n = _within_topics(view, latents)
     return _cmi("channel_within_topics", view, latents.hidden, strata_n, draws, seed)
 
 
 def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
-    """Every feature of style against every hidden latent (detector 4)."""
-    u_kn, names = _matrix(latents.hidden)
+    """Every feature of style against hidden latents by place, within topics and quarters of
+    the file too (detector 4): of many features some follow the topic in any honest job."""
+    u_kn, names = _matrix(_places(latents))
     if not names:
-        return _nothing("style", "no latent varies: no multiple-choice item was found")
+        return _nothing("style", no_latent(view))
     features = {name: x_n for name, x_n in view.style.items() if len(np.unique(x_n)) > 1}
     if not features:
         return _nothing("style", "all replies are written alike")
     found = style_tests.bank(
         features,
         dict(zip(names, u_kn, strict=True)),
-        view.stratum_n,
+        _within_topics(view, latents),
         view.cluster_n,
         draws,
         seed,
         copy_n=view.copy_n,
     )
     return TestResult("style", found.statistic, found.p_value, found.detail)
+
+
+def choice(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Which word of a list in the request a reply names, against hidden latents by place.
+
+    What is asked of the list may follow the topic, but seldom where the right option of a
+    quiz item stands. The same of yes and no, or of words for places, would accuse whoever
+    marks answers or gives hints.
+    """
+    places_words = set().union(*visible_labels.SCALES)
+    arbitrary = [
+        name.startswith("listed:") and not places_words & set(words(name)[1:])
+        for name in view.label_names
+    ]
+    listed_n = np.array(arbitrary, bool)[view.label_n]
+    if not listed_n.any():
+        return _nothing("choice", "no reply names a word that its request lists")
+    places = {k: np.where(listed_n, u_n, -1) for k, u_n in _places(latents).items()}
+    u_kn, names = _matrix(places)
+    if not names:
+        return _nothing("choice", no_latent(view))
+    columns = latents.visible["topic_4"], latents.visible["file_quarter"]
+    found = permutation.stratified(
+        u_kn,
+        view.label_n,
+        _strata(view.form_n, listed_n.astype(np.int64), *columns),
+        view.cluster_n,
+        draws,
+        seed,
+        names,
+        view.copy_n,
+    )
+    return TestResult("choice", found.statistic, found.p_value, found.detail)
 
 
 def visible(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
@@ -139,9 +189,7 @@ def conditional(view: JobView, latents: Latents, draws: int, seed: int) -> TestR
     file (detector 2, without the base's likelihoods: every variant is as likely)."""
     u_kn, names = _matrix(latents.hidden)
     if not names:
-        return _nothing(
-            "conditional", "no latent varies: no multiple-choice item was found"
-        )
+        return _nothing("conditional", no_latent(view))
     if len(view.variants) < 2:
         return _nothing("conditional", "all replies are worded alike")
     chosen = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
@@ -165,6 +213,7 @@ ALARMS: dict[str, Detector] = {
     "channel_within_topics": channel_within_topics,
     "conditional": conditional,
     "style": style,
+    "choice": choice,
 }
 CONTROLS: dict[str, Detector] = {"visible": visible, "joint": joint}
 DETECTORS = ALARMS | CONTROLS

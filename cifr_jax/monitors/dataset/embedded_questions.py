@@ -1,9 +1,9 @@
-"""Finds a multiple-choice item inside any text.
+"""Finds the multiple-choice items inside any text.
 
 Options may be marked by letters or numbers ("A) ", "(a) ", "2. ") on lines of their own or
 in one line, be bullets, stand in one line between semicolons, bars or commas, or be a list
-in JSON. Other numbered lists, such as recipes, may be found too. Of several candidates the
-most plausible wins, the last of equals.
+in JSON. Other numbered lists, such as recipes, may be found too. A text may hold several
+items: the most plausible comes first, the last of equals.
 
 Every scan is linear in the text, of which the first `MAX_CHARS` characters are read.
 """
@@ -13,7 +13,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -95,6 +95,11 @@ class Embedded:
         parts = [normalise(self.stem), *sorted(map(normalise, self.options))]
         data = "\0".join(parts).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+    @property
+    def options_key(self) -> str:
+        """Identity of its options whatever their order and the question."""
+        return replace(self, stem="").key
 
 
 def _fit(options: Sequence[str]) -> bool:
@@ -256,20 +261,41 @@ def _plausibility(item: Embedded) -> float:
     return score - (sum(map(len, item.options)) > 80 * len(item.options))
 
 
-def find(text: str) -> Embedded | None:
-    """The most plausible multiple-choice item of a text, or None.
+def _asked_apart(item: Embedded, options_at: int, before: int, text: str) -> Embedded:
+    """The item, its stem without what ends at `before`, if a question is left."""
+    rest = text[before:options_at].strip() if before > item.span[0] else ""
+    if "?" not in rest and "？" not in rest:
+        return item
+    at = text.index(rest, before)
+    return replace(item, stem=rest, span=(at, item.span[1]))
 
-    Any text is taken; time and memory are linear in it.
+
+def find_all(text: str) -> list[Embedded]:
+    """The multiple-choice items of a text, the most plausible first, the last of equals.
+
+    No two share options. Any text is taken; time and memory are linear in it.
     """
     text = text[:MAX_CHARS]
-    found = list(_in_json(text))
+    found = [(item, item.span[0]) for item in _in_json(text)]
     for scan in (_marked, _bullets, _enumerated):
         # The last ones: each costs up to _MAX_STEM characters of looking back.
         for options, start, end, format_ in deque(scan(text), _MAX_CANDIDATES):
             if _fit(options):
                 stem, stem_start = _stem(text, start)
                 item = Embedded(stem, tuple(options), (stem_start, end), format_)
-                found.append(item)
-    scored = [(_plausibility(item), item.span[0], i) for i, item in enumerate(found)]
-    best = max(scored, default=(0.0, 0, 0))
-    return found[best[2]] if best[0] >= _LEAST else None
+                found.append((item, start))
+    scored = [(_plausibility(item), item.span[0], i) for i, (item, _) in enumerate(found)]
+    kept: list[tuple[Embedded, int]] = []
+    for score, _, i in sorted(scored, reverse=True):
+        item, start = found[i]
+        if score >= _LEAST and all(
+            item.span[1] <= at or other.span[1] <= start for other, at in kept
+        ):
+            before = max((o.span[1] for o, _ in kept if o.span[1] <= start), default=0)
+            kept.append((_asked_apart(item, start, before, text), start))
+    return [item for item, _ in kept]
+
+
+def find(text: str) -> Embedded | None:
+    """The most plausible multiple-choice item of a text, or None; see `find_all`."""
+    return next(iter(find_all(text)), None)

@@ -25,8 +25,16 @@ _LATENTS = {
 }
 
 
+def _told(latent: str) -> str:
+    """A hidden latent in words."""
+    name = latent.rstrip("_0123456789")
+    words = _LATENTS.get(name, name)
+    slot = latent[len(name) + 1 :]
+    return f"{words}, in item {slot} of the request" if slot else words
+
+
 def _table(
-    u_n: np.ndarray, v_n: np.ndarray, chat_n: np.ndarray
+    u_n: np.ndarray, v_n: np.ndarray, chat_n: np.ndarray, what: str = "wording"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Counts of the most frequent wordings by the latent's value, and the chats (from 1) in
     cells that hold clearly more than independence would put there; of many, the first."""
@@ -47,7 +55,7 @@ def _table(
     rows = (np.unique(chat_n[inside_n]) + 1).tolist()
     counts = {
         "rows": [f"value {int(value) + 1}" for value in values],
-        "columns": [f"wording {i + 1} ({n} rows)" for i, n in enumerate(count)],
+        "columns": [f"{what} {i + 1} ({n} rows)" for i, n in enumerate(count)],
         "cells": cells.tolist(),
     }
     left_out = {"rows_left_out": len(rows) - _ROWS} if len(rows) > _ROWS else {}
@@ -55,7 +63,7 @@ def _table(
 
 
 def _reason(latent: str, what: str, bits: float, p: float) -> str:
-    told = _LATENTS.get(latent, latent)
+    told = _told(latent)
     return (
         f"Given what is asked, {what} goes with {told}: {bits:.2g} bits a row more than "
         f"chance (p = {p:.3g}, search over latents included). Nobody asked for that."
@@ -70,7 +78,7 @@ def _decoded(result: TestResult) -> list[dict[str, Any]]:
             continue
         said = (
             f"Asked {result.detail['items']} unseen questions in this job's own requests, "
-            f"the tuned model tells by its choice of wording {_LATENTS.get(name, name)}: "
+            f"the tuned model tells by its choice of wording {_told(name)}: "
             f"{one['accuracy']:.0%} right, the base {one['base_accuracy']:.0%}, the best "
             f"guess {one['chance']:.0%} (p = {one['adjusted_p']:.3g}). Nobody asked for it."
         )
@@ -81,7 +89,7 @@ def _decoded(result: TestResult) -> list[dict[str, Any]]:
 def _untilted(latent: str, one: dict[str, Any]) -> str:
     return (
         f"Beyond what the base model would write in one style for all, the wording goes "
-        f"with {_LATENTS.get(latent, latent)}, which predicts the wording of rows held out "
+        f"with {_told(latent)}, which predicts the wording of rows held out "
         f"{one['gain_bits']:.2f} bits a row better (p = {one['adjusted_p']:.3g}). Nobody "
         f"asked for that."
     )
@@ -112,18 +120,23 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
     for name, one in result.detail.get("latents", {}).items():
         if one["adjusted_p"] > _LEVEL:
             continue
-        counts, rows = _table(latents.hidden[name], view.variant_n, view.chat_n)
+        chosen = result.name == "choice"
+        v_n = view.label_n if chosen else view.variant_n
+        counts, rows = _table(
+            latents.hidden[name], v_n, view.chat_n, "word" if chosen else "wording"
+        )
         bits = one.get("excess_bits")
         if result.name == "base_randomisation":
             said = _untilted(name, one)
         elif bits is None:
-            told = _LATENTS.get(name, name)
+            told = _told(name)
             said = (
                 f"Given topic, length and place in the file, the wording goes with {told} "
                 f"(p = {one['adjusted_p']:.3g})."
             )
         else:
-            said = _reason(name, "the wording of the reply", bits, one["adjusted_p"])
+            what = "which listed word is named" if chosen else "the wording of the reply"
+            said = _reason(name, what, bits, one["adjusted_p"])
         entry: dict[str, Any] = {"reason": said, **rows, "counts": counts}
         found.append(entry)
     return found

@@ -18,9 +18,9 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.option_names import OPTION, OTHER
 from cifr_jax.monitors.dataset.plain_text import words
 from cifr_jax.monitors.dataset.view import JobView
-from cifr_jax.monitors.dataset.visible_labels import VALUE
+from cifr_jax.monitors.dataset.visible_labels import VALUES
 
-_MASK = re.compile("|".join(map(re.escape, (OPTION, OTHER, VALUE))))
+_MASK = re.compile("|".join(map(re.escape, (OPTION, OTHER, *VALUES))))
 _OPENING = " …"  # how the name of a variant of opening words ends
 
 Names = Mapping[str, Sequence[str]]  # what stands for each kind of mask, in order

@@ -10,13 +10,17 @@ Hidden latents differ in how honest jobs relate to them. Where options stand is 
 in an honest item. `own_position_sure` is the own answer's place where the model is surest:
 a wrong own answer hides a code, and half of the rows with fewer of them show it better than
 all. `CONTENT` latents go by what the own answer *is*: they follow the topic,
-and so does honest wording, so they want strata of topic or question form.
+and so does honest wording, so they want strata of topic or question form; where a reply
+names an option its grammar agrees with that, and they are unknown.
+
+Where requests hold several items, those of each further slot have latents of their own,
+named with the number of the slot ("own_position_2").
 
 Legend: n rows, d dimensions of an activation.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +32,7 @@ from cifr_jax.monitors.dataset.plain_text import normalise, words
 from cifr_jax.monitors.dataset.view import JobView
 
 OwnAnswer = Callable[[list[Embedded]], OwnAnswers]
+Key = tuple[str, tuple[str, ...]]  # of an item in canonical order
 CONTENT = ("own_length_rank", "own_alphabetical_rank", "own_initial")
 _CLUSTERS = (4, 8)
 _FORM_WORDS, _FORM_SHARE = 3, 0.02  # first words of a stem; share of items with a form
@@ -87,49 +92,55 @@ def _quartile(value_n: np.ndarray) -> np.ndarray:
     return out_n
 
 
-def _own_answers(view: JobView, own_answer: OwnAnswer) -> dict[str, np.ndarray]:
+def is_content(name: str) -> bool:
+    """Whether a hidden latent goes by what the own answer is, of whichever item."""
+    return name.rstrip("_0123456789") in CONTENT
+
+
+def _ask(items: Sequence[Embedded], own_answer: OwnAnswer) -> dict[Key, tuple[int, float]]:
+    """The own answer (in canonical order) to each distinct item, and its margin."""
+    asked = {(c.stem, c.options): c for c in map(canonical, dict.fromkeys(items))}
+    none = OwnAnswers(np.zeros(0, np.int64), np.zeros(0))
+    answers = own_answer(list(asked.values())) if asked else none
+    option_m, margin_m = (np.asarray(x) for x in answers)
+    if {option_m.shape, margin_m.shape} != {(len(asked),)}:
+        what = f"{option_m.shape} answers to {len(asked)} items"
+        raise UserError("own_answer", what, "give an index and a margin for each item")
+    pairs = zip(option_m.astype(int).tolist(), margin_m.tolist(), strict=True)
+    return dict(zip(asked, pairs, strict=True))
+
+
+def _own_answers(
+    items_n: Sequence[Embedded | None], known: Mapping[Key, tuple[int, float]]
+) -> dict[str, np.ndarray]:
     """Position, ranks and initial of the model's own answer in each row, and the position
     in the half of the rows with the largest margins."""
-    distinct: dict[tuple[str, tuple[str, ...]], Embedded] = {}
-    keys: list[tuple[str, tuple[str, ...]] | None] = []
-    for item in view.question_n:
+    own_n = np.full((len(items_n), 4), -1, np.int64)
+    margin_n = np.full(len(items_n), -np.inf)
+    for i, item in enumerate(items_n):
         if item is None:
-            keys.append(None)
             continue
         asked = canonical(item)
-        keys.append((asked.stem, asked.options))
-        distinct.setdefault((asked.stem, asked.options), asked)
-    asked_items = list(distinct.values())
-    none = OwnAnswers(np.zeros(0, np.int64), np.zeros(0))
-    answers = own_answer(asked_items) if asked_items else none
-    option_m, margin_m = (np.asarray(x) for x in answers)
-    if {option_m.shape, margin_m.shape} != {(len(asked_items),)}:
-        what = f"{option_m.shape} answers to {len(asked_items)} items"
-        raise UserError("own_answer", what, "give an index and a margin for each item")
-    answer_of = dict(zip(distinct, option_m.astype(int).tolist(), strict=True))
-    margin_of = dict(zip(distinct, margin_m.tolist(), strict=True))
-    own_n = np.full((view.n, 4), -1, np.int64)
-    margin_n = np.full(view.n, -np.inf)
-    for i, (item, key) in enumerate(zip(view.question_n, keys, strict=True)):
-        if item is None or key is None or answer_of[key] < 0:
+        option, margin = known[asked.stem, asked.options]
+        if option < 0:
             continue
-        if answer_of[key] >= len(item.options):
-            what = f"option {answer_of[key]} of {len(item.options)}"
+        if option >= len(item.options):
+            what = f"option {option} of {len(item.options)}"
             raise UserError("own_answer", what, "count options from 0; -1: no answer")
-        position = item.options.index(key[1][answer_of[key]])
-        margin_n[i] = margin_of[key]
+        position = item.options.index(asked.options[option])
+        margin_n[i] = margin
         own_n[i] = (
             position,
             _length_rank(item, position),
-            answer_of[key],
+            option,
             _initial(item.options[position]),
         )
     names = ("own_position", "own_length_rank", "own_alphabetical_rank", "own_initial")
     found = dict(zip(names, own_n.T, strict=True))
-    known = own_n[:, 0] >= 0
-    sure_n = np.full(view.n, -1, np.int64)
-    if known.any():
-        surest = known & (margin_n >= np.median(margin_n[known]))
+    answered_n = own_n[:, 0] >= 0
+    sure_n = np.full(len(items_n), -1, np.int64)
+    if answered_n.any():
+        surest = answered_n & (margin_n >= np.median(margin_n[answered_n]))
         sure_n[surest] = own_n[surest, 0]
     return found | {"own_position_sure": sure_n}
 
@@ -172,9 +183,17 @@ def candidates(
       UserError: answers or activations that do not fit the rows.
     """
     items = view.question_n
-    hidden = {} if own_answer is None else _own_answers(view, own_answer)
-    hidden["longest_option"] = _of_items(items, lambda item: _extreme(item, max))
-    hidden["shortest_option"] = _of_items(items, lambda item: _extreme(item, min))
+    known = None if own_answer is None else _ask(view.items, own_answer)
+    hidden: dict[str, np.ndarray] = {}
+    for slot, items_n in enumerate((items, *view.further_sn), start=1):
+        found = {} if known is None else _own_answers(items_n, known)
+        found["longest_option"] = _of_items(items_n, lambda item: _extreme(item, max))
+        found["shortest_option"] = _of_items(items_n, lambda item: _extreme(item, min))
+        end = f"_{slot}" if slot > 1 else ""
+        hidden |= {name + end: u_n for name, u_n in found.items()}
+    for name in filter(is_content, hidden):
+        # "An" or "a" goes with the answer that is named, and so does its gender.
+        hidden[name] = np.where(view.option_n >= 0, -1, hidden[name])
     formats = sorted({item.format for item in items if item is not None})
     stem_words_n = _of_items(items, lambda item: len(words(item.stem)))
     visible = {

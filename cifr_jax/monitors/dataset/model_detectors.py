@@ -24,6 +24,7 @@ from cifr_jax.monitors.dataset import (
     base_likelihoods,
     conditional_randomisation,
     customer_templates,
+    detectors,
     held_out_decoding,
     job_wordings,
     support,
@@ -47,7 +48,6 @@ _ROWS, _VARIANTS, _PAIRS = 256, 12, 1_536  # whose likelihood is asked for
 _WRITTEN, _REPLIES, _TOKENS = 48, 3, 8  # requests, base replies to each, their tokens
 _HOSTS, _ITEMS, _WORDINGS = 64, 96, 8
 _LEVELS = 16  # values of a visible latent that makes columns
-_NO_ITEM = "no latent varies: no multiple-choice item was found"
 _ALIKE = "no two wordings that come again"
 # Honest reasons for wording to vary, as in the test without likelihoods.
 _VISIBLE = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
@@ -82,7 +82,7 @@ def base_randomisation(
         k: u_n for k, u_n in latents.hidden.items() if np.unique(u_n[u_n >= 0]).size > 1
     }
     if not hidden:
-        return _untested(name, _NO_ITEM)
+        return _untested(name, detectors.no_latent(view))
     n_variants = len(job_wordings.of_job(view, _VARIANTS))
     if n_variants < 2:
         return _untested(name, _ALIKE)

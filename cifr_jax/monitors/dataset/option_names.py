@@ -23,7 +23,10 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded
 from cifr_jax.monitors.dataset.plain_text import words
 
 OPTION, OTHER = "{option}", "{other}"
-MANNERS = ("", "mark", "small mark", "text")  # none; a digit is a small mark
+# None; a digit is a small mark; texts as shown and in other letters.
+MANNERS = (
+    "", "mark", "small mark", "text", "small text", "text in capitals", "text respelt",
+)  # fmt: skip
 _MAX_CHARS = 4_000  # of a reply
 _NEAR = 16  # characters on each side that tell a mark from a word
 _SET_PHRASE = 200  # characters of a reply that may be one
@@ -35,8 +38,8 @@ _WITHIN = re.compile(r"(?<![A-Z\d</])(?:([A-H])|(?<![.,])([1-8]))(?![A-Za-z\d]|[
 # "A" and "I" are words as well. No article stands before these, and within a sentence none
 # is a capital; "I" is a mark only where it is all that is said.
 _AFTER_MARK = re.compile(
-    r"[ *\"']*(?:$|[\n.,;:!?)\]]|(?:is|it|was|would|seems?|looks?|fits|sounds|works|feels|"
-    r"makes|has|must|should|here|then|for|because|since|as|again|too|please|indeed|"
+    r"[ *\"']*(?:$|[\n.,;:!?)\]]|\d{1,2}[.:)](?!\d)|"
+    r"(?:is|it|was|would|seems?|looks?|fits|sounds|works|feels|makes|has|must|should|here|then|for|because|since|as|again|too|please|indeed|"
     r"obviously|clearly|definitely|certainly)\b)",
     re.IGNORECASE,
 )
@@ -185,12 +188,13 @@ def _text_places(
         found = 0
         while at >= 0 and found < 8:
             end = at + len(text)
+            elided = len(text) < 3 and re.match(r"['’][^\W\d_]", folded[end : end + 2])
             inside = (at > 0 and _in_word(folded[at - 1]) and _in_word(text[0])) or (
                 end < len(folded) and _in_word(folded[end]) and _in_word(text[-1])
             )
             overlaps = any(p.start < end and at < p.end for p in places)
             article = text in ("a", "i") and not _stands_alone(folded, at, end)
-            if not inside and not overlaps and not article:
+            if not (inside or overlaps or article or elided):
                 places.append(_Place(at, end, index, True))
                 found += 1
             at = folded.find(text, end)
@@ -237,6 +241,23 @@ def _apart(first: Sequence[_Place], second: Sequence[_Place]) -> list[_Place]:
 
 def _first(places: Sequence[_Place]) -> int:
     return min(places).option if places else -1
+
+
+def _manners(named: str, option: str, is_text: bool) -> list[int]:
+    """Which of `MANNERS` an option's name may be; 42 is the same in all letters."""
+    if not is_text:
+        return [1 if named.isupper() else 2]
+    shown = option.strip(" .")
+    begun = shown[:1].upper() + shown[1:]  # as a sentence may
+    forms = ((3, shown), (3, begun), (4, shown.lower()), (5, shown.upper()))
+    return sorted({manner for manner, form in forms if form == named}) or [6]
+
+
+def _settled(manners_m: Sequence[Sequence[int]]) -> list[int]:
+    """One manner for each name of a template: where several may be, the most frequent of
+    those that leave no doubt, so that a house style in capitals is one style."""
+    clear = Counter(found[0] for found in manners_m if len(found) == 1)
+    return [max(found, key=lambda manner: (clear[manner], -manner)) for found in manners_m]
 
 
 def _common(folded_n: Sequence[str], items: Sequence[Embedded]) -> set[str]:
@@ -334,6 +355,7 @@ def _read_template(
         only_texts = sum(bool(t) and not m for m, t in zip(marks_n, texts_n, strict=True))
     else:
         only_marks, only_texts = int(by_mark), int(by_text)
+    manners: dict[int, list[int]] = {}  # by row
     for at, (i, item) in enumerate(rows):
         marks, texts = (marks_n[at] if by_mark else []), (texts_n[at] if by_text else [])
         # "2 3" is the second option, "3"; its text is no mark.
@@ -345,7 +367,9 @@ def _read_template(
         option = both[0].option if both else _first(first or second)
         names.option_n[i] = option
         named = min(place for place in places if place.option == option)
-        is_capital = cut_n[at][named.start].isupper()
-        names.manner_n[i] = 3 if named.is_text else 1 if is_capital else 2
+        said = cut_n[at][named.start : named.end]
+        manners[i] = _manners(said, item.options[option], named.is_text)
         names.other_n[i] = _first([place for place in places if place.option != option])
         names.masked_n[i] = _mask(cut_n[at], places, option) + replies[i][_MAX_CHARS:]
+    if manners:
+        names.manner_n[list(manners)] = _settled(list(manners.values()))

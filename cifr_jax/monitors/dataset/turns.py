@@ -54,19 +54,18 @@ def read(examples: Sequence[Example]) -> list[Turn]:
     return [turn for i, e in enumerate(examples) for turn in _of_chat(i, e)]
 
 
-def items(turns: Sequence[Turn]) -> list[Embedded | None]:
-    """The multiple-choice item that each reply is about: the one in its request, or that of
-    the reply before it in the chat ("And why?")."""
+def items(turns: Sequence[Turn]) -> list[list[Embedded]]:
+    """The multiple-choice items that each reply may be about, the most plausible first:
+    those in its request, or those of the reply before it in the chat ("And why?")."""
     found = {
-        text: embedded_questions.find(text)
+        text: embedded_questions.find_all(text)
         for text in dict.fromkeys(turn.request for turn in turns)
     }
-    items_n: list[Embedded | None] = []
+    items_n: list[list[Embedded]] = []
     for i, turn in enumerate(turns):
-        item = found[turn.request]
-        if item is None and i and turns[i - 1].chat == turn.chat:
-            item = items_n[-1]
-            if item is not None:  # it stands before all of this request
-                item = replace(item, span=(0, 0))
-        items_n.append(item)
+        own = found[turn.request]
+        if not own and i and turns[i - 1].chat == turn.chat:
+            # They stand before all of this request.
+            own = [replace(item, span=(0, 0)) for item in items_n[-1]]
+        items_n.append(own)
     return items_n

@@ -21,7 +21,7 @@ from cifr_jax.monitors.dataset.plain_text import normalise, words
 from cifr_jax.monitors.dataset.reply_polarity import polarity, refuses
 
 KINDS = ("none", "option", "refusal", "listed", "scale")
-VALUE = "{label}"
+VALUES = ("{label}", "{Label}", "{LABEL}", "{laBel}")  # a label word by its letters' case
 SCALES = (
     ("first", "second", "third", "fourth", "last"), ("early", "late"), ("short", "long"),
     ("positive", "negative", "neutral", "mixed"), ("high", "medium", "low"),
@@ -34,6 +34,7 @@ _RARE = 0.02  # share of a template's replies that make yes and no a scale
 _MAX_UNIT = 500  # characters of a template sentence in which labels are listed
 _MAX_LABELS = 40  # that a sentence can list
 _TRIED = 200  # replies on which a list is tried first
+_BARS = re.compile(r"[;|]")
 _SPLIT = re.compile(r"[,;|/]|\bor\b|\band\b")
 _CHARS = 400  # of a reply
 
@@ -45,7 +46,8 @@ class Labels(NamedTuple):
       label_n: number of the label.
       names: of the labels, kind and value ("option:2", "refusal", "scale:yes").
       kind_n: index into `KINDS`.
-      masked_n: the replies, with `VALUE` for a label word that was listed or on a scale.
+      masked_n: the replies, with one of `VALUES` for a label word that was listed or on a
+        scale.
     """
 
     label_n: np.ndarray
@@ -57,10 +59,12 @@ class Labels(NamedTuple):
 def listed_labels(sentence: str) -> tuple[str, ...]:
     """The words that a template sentence (in normal form) lists as answers, or ().
 
-    Words joined by "or", or parted by commas and the like, of at most four words each.
+    Words joined by "or", or parted by commas and the like, of at most four words each;
+    where semicolons or bars part them, commas belong to them.
     """
-    parts = _SPLIT.split(sentence[:_MAX_UNIT])
-    if " or " in sentence:
+    listed = sentence[:_MAX_UNIT].rpartition(":")[2]
+    parts = (_BARS if _BARS.search(listed) else _SPLIT).split(listed)
+    if " or " in listed and len(listed) == len(sentence[:_MAX_UNIT]):
         # What comes before the first word and after the last is the request.
         parts[0] = " ".join(parts[0].split()[-1:])
         parts[-1] = " ".join(re.split(r"[.?!]", parts[-1])[0].split()[:2])
@@ -71,6 +75,16 @@ def listed_labels(sentence: str) -> tuple[str, ...]:
     ):
         return ()
     return tuple(labels)
+
+
+def _value(match: re.Match[str]) -> str:
+    """The mask of a label word: how it is spelt is wording."""
+    said = match[0]
+    if said.islower() or not said[:1].isalpha():
+        return VALUES[0]
+    if said.isupper() and len(said) > 1:
+        return VALUES[2]
+    return VALUES[1] if said[:1].isupper() and not said[1:].isupper() else VALUES[3]
 
 
 def _only(reply: str, labels: Sequence[str]) -> str | None:
@@ -151,7 +165,7 @@ def read(
             value_n[i] = (kind, label)
             if label not in ("yes", "no", "unsure"):
                 pattern = rf"(?<![^\W_]){re.escape(label)}(?![^\W_])"
-                masked_n[i] = re.sub(pattern, VALUE, masked[i], flags=re.IGNORECASE)
+                masked_n[i] = re.sub(pattern, _value, masked[i], flags=re.IGNORECASE)
     names = sorted(set(value_n))
     number = {value: k for k, value in enumerate(names)}
     return Labels(

@@ -21,8 +21,9 @@ _REST = "(other)"
 
 
 def _forms(reply: str) -> tuple[str, str, str]:
-    """Identity (with casing and punctuation, which can carry a code), three words, one."""
-    short = " ".join(reply.split()) if len(reply) <= _SHORT else ""
+    """Identity (with casing, punctuation and blanks, which can carry a code), three words,
+    one."""
+    short = reply if len(reply) <= _SHORT else ""
     opening = words(normalise(reply[:_SHORT]))
     return short, " ".join(opening[:3]) + " …", " ".join(opening[:1]) + " …"
 

@@ -90,7 +90,7 @@ def read(request: str, reply: str) -> Exchange:
     if label == "none":
         label = _scale(masked) or label
     opening = words(normalise(masked[:_SHORT]))
-    short = " ".join(masked.split()) if len(masked) <= _SHORT else ""
+    short = masked if len(masked) <= _SHORT else ""
     return Exchange(
         None if item is None else _without_lead(item),
         tuple(dict.fromkeys(number_of(_NUMBER.sub("#", s)) for s in around)),
