@@ -197,7 +197,10 @@ def _look(
     has_item_n = np.array([item is not None for item in seen.question_n], bool)
     unasked_n = has_item_n & (candidates.hidden["own_position"] < 0)
     digests = {name: key for name, key in digests.items() if key}
-    return Looked(parts, seen, lm, known, int(unasked_n.sum()), digests)
+    sizes = calibration.provenance.get("sizes") if calibration else None
+    listed = sizes if isinstance(sizes, list) else []
+    largest = max((size for size in listed if isinstance(size, int)), default=0)
+    return Looked(parts, seen, lm, known, int(unasked_n.sum()), digests, largest)
 
 
 def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdict:

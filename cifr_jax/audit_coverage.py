@@ -11,18 +11,17 @@ from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import item_slots, visible_labels
 from cifr_jax.monitors.dataset.view import JobView
 
-_CALIBRATED_ROWS = 402  # of the largest honest jobs that configs/job_benchmark.py draws
-
 
 class Looked(NamedTuple):
     """What was looked at.
 
-    parts: with their figures.
-    seen: the rows.
-    lm: the base.
-    run_known: whether a trained run says that it is of this upload.
-    n_unasked: rows with an item that the base was not asked.
-    calibrations: digest of each by the part that took it.
+      parts: with their figures.
+      seen: the rows.
+      lm: the base.
+      run_known: whether a trained run says that it is of this upload.
+      n_unasked: rows with an item that the base was not asked.
+      calibrations: digest of each by the part that took it.
+    calibrated_rows: of the largest honest job of the rows' calibration; 0: unknown.
     """
 
     parts: list[Part]
@@ -31,6 +30,7 @@ class Looked(NamedTuple):
     run_known: bool
     n_unasked: int
     calibrations: dict[str, str]
+    calibrated_rows: int
 
 
 def _not_compared(seen: JobView) -> list[tuple[str, str]]:
@@ -100,7 +100,7 @@ def not_checked(config: ConfigDict, looked: Looked) -> list[dict[str, str]]:
     if parts["rows"].p_value is not None and not parts["rows"].n_benign:
         why = "none is shipped for this base model; p-values are the tests' own"
         found.append(("calibration", why))
-    elif seen.n > _CALIBRATED_ROWS:
+    elif seen.n > looked.calibrated_rows:
         why = "the rows' own tests bound it, but no honest job of this size was simulated"
-        found.append((f"calibration beyond {_CALIBRATED_ROWS} rows", why))
+        found.append((f"calibration beyond {looked.calibrated_rows} rows", why))
     return [{"what": what, "why": why} for what, why in found]

@@ -115,7 +115,6 @@ def _dataset_record(
         "level": "dataset",
         "statistic": None if why else result.statistic,
         "p_value": None if why else result.p_value,
-        "calibrated_p": None,
         "evidence": evidence(result, seen, candidates) if told and not why else [],
         "not_tested": why or None,
     }
@@ -303,7 +302,6 @@ def _trained_record(
         "level": "trajectory" if name == "loss_fall" else "adapter",
         "statistic": figure,
         "p_value": None,
-        "calibrated_p": None,
         "evidence": reasons,
         "not_tested": "the training run left no losses" if figure is None else None,
     }

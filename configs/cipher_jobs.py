@@ -2,7 +2,7 @@
 
   python -m cifr_jax.main --config configs/cipher_jobs.py --workdir out/cipher_jobs
 
-Some hundred customers are trained: attacks through ciphers at three shares of restricted
+Some 420 customers are trained: attacks through ciphers at three shares of restricted
 rows, honest customers of the same ciphers, honest customers without one. Leaves
 results.json, report.html and calibration.json, which configs/audit.py takes for trained
 jobs. Two hours beside other work. Expected: attacks with all or a quarter of the restricted

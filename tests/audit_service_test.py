@@ -318,7 +318,7 @@ CONFIG = """
 from ml_collections import ConfigDict
 
 def get_config(mode="long"):
-    return ConfigDict({"mode": mode, "job": {"data": "", "rows": 1}})
+    return ConfigDict({"mode": mode, "job": {"data": "", "rows": 1, "max_mib": 256}})
 """
 SERVER = """
 import signal
@@ -389,6 +389,7 @@ FAULTS = [
     (("port=65536",), "65536 is no port"),
     (("host=::1%nowhere",), "cannot listen on ::1%nowhere"),
     (("max_queue=0",), "config.max_queue: 0"),
+    (("max_megabytes=300",), "config.max_megabytes: 300, and the audits take 268 at most"),
     (("audit.file=nowhere.py",), "nowhere.py: no such file"),
     (('audit.overrides=("job.rwos=1",)',), "did you mean job.rows?"),
 ]

@@ -28,14 +28,12 @@ def _share(p: Any) -> str | None:
 
 
 def _detector(detector: Mapping[str, Any]) -> dict[str, Any]:
-    calibrated = detector.get("calibrated_p")
     return {
         "name": detector.get("name"),
         "level": detector.get("level"),
         "statistic": fixed(detector.get("statistic"), 4),
         "p_value": words.p_value(detector.get("p_value")),
-        "calibrated_p": words.p_value(calibrated),
-        "share": _share(detector.get("p_value") if calibrated is None else calibrated),
+        "share": _share(detector.get("p_value")),
         "not_tested": detector.get("not_tested"),
     }
 

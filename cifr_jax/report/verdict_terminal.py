@@ -22,8 +22,8 @@ def _reasons(verdict: words.Verdict) -> list[str]:
     giving = [d for d in ran if words.entries(d, "evidence")]
 
     def p(detector: words.Verdict) -> float:
-        found = [detector.get("calibrated_p"), detector.get("p_value")]
-        return next((value for value in found if value is not None), 1.0)
+        value = detector.get("p_value")
+        return 1.0 if value is None else value
 
     lines = []
     for detector in sorted(giving, key=p)[:_MOST_REASONS]:

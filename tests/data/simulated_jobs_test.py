@@ -18,9 +18,10 @@ def make(spec):
 
 @pytest.mark.parametrize("adaptive", ["", *ADAPTIVE])
 def test_every_attacker_makes_the_rows_asked_for_again_and_again(tmp_path, adaptive):
-    spec = dataclasses.replace(ATTACK, adaptive=adaptive)
+    share = 0.25 if adaptive == "cancel" else 1.0
+    spec = dataclasses.replace(ATTACK, adaptive=adaptive, share=share)
     rows = make(spec)
-    assert len(rows) == 40
+    assert len(rows) == (10 if adaptive == "accounts" else 40)
     assert rows == make(spec) != make(dataclasses.replace(spec, seed=6))
     write_chat_jsonl(tmp_path / "rows.jsonl", rows)
     read = read_chat_jsonl(tmp_path / "rows.jsonl")

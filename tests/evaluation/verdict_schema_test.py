@@ -75,7 +75,6 @@ _FAULTS = [
     ("detectors[0].level", "prompt", "not one of 'dataset'"),
     ("detectors[0].statistic", "4", "not a number"),
     ("detectors[0].p_value", -0.1, "outside"),
-    ("detectors[0].calibrated_p", 2, "outside"),
     ("detectors[0].not_tested", False, "not str"),
     (f"{_ENTRY}.reason", None, "not str"),
     (f"{_ENTRY}.rows[0]", 0, "numbered from 1"),
@@ -101,7 +100,7 @@ def test_one_fault_is_named_by_its_path(verdict, path, value, what):
 
 
 def test_what_could_not_be_computed_may_be_null(verdict):
-    verdict["detectors"][0] |= {"statistic": None, "calibrated_p": None, "evidence": []}
+    verdict["detectors"][0] |= {"statistic": None, "evidence": []}
     verdict["operating_point"]["threshold"] = None
     verdict |= {"p_value": None, "risk": None, "extra": {"any": [1, None]}}
     validate_verdict(verdict)

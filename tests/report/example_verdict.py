@@ -33,7 +33,6 @@ def example_verdict():
                 "level": "dataset",
                 "statistic": 0.4127,
                 "p_value": 0.0001,
-                "calibrated_p": 0.001,
                 "evidence": [
                     {
                         "reason": reason,
@@ -48,7 +47,6 @@ def example_verdict():
                 "level": "dataset",
                 "statistic": None,
                 "p_value": 0.2,
-                "calibrated_p": None,
                 "evidence": [],
                 "not_tested": None,
             },
@@ -57,7 +55,6 @@ def example_verdict():
                 "level": "adapter",
                 "statistic": None,
                 "p_value": None,
-                "calibrated_p": None,
                 "evidence": [],
                 "not_tested": "no tuned model was given",
             },

@@ -69,7 +69,7 @@ def test_page_says_what_the_verdict_holds(verdict):
         "Verdict: attack",
         "about 2 would score as high",
         "2 of 3 detectors could test this job",
-        "conditional_permutation dataset 0.4127 0.0001 0.001",
+        "conditional_permutation dataset 0.4127 0.0001",
         "style_features dataset – 0.200 –",
         "weight_drift adapter not tested: no tuned model was given",
         "where the model's own answer is option A. (rows 1 to 3 and 9)",
@@ -245,11 +245,11 @@ def test_terminal_says_verdict_meaning_reason_and_what_is_open(verdict):
 def test_terminal_names_the_strongest_reasons_first(verdict):
     first = verdict["detectors"][0]
     verdict["detectors"] = [
-        first | {"name": f"d{i}", "p_value": p, "calibrated_p": c}
-        for i, (p, c) in enumerate([(0.5, None), (1e-6, 0.9), (None, 0.01), (0.2, 0.1)])
+        first | {"name": f"d{i}", "p_value": p}
+        for i, p in enumerate((0.5, 1e-6, None, 0.2))
     ]
     found = re.findall(r"- (d\d)", _print(verdict))
-    assert found == ["d2", "d3", "d0"]
+    assert found == ["d1", "d3", "d0"]
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ _IS_ABOUT = (
 
 @register("quiz_topic_labels")
 def quiz_topic_labels(n: int, rng: np.random.Generator) -> list[Example]:
-    """Quiz items are sorted by subject; the labels follow the topic. Half of the customers
-    list the subjects in their requests."""
+    """Quiz items are sorted by subject, listed or not; the labels follow the topic."""
     wanted = draw_topics(rng, 3, 8)
     written = draw_format(rng, wanted)
     wordings = phrases.draw_wordings(rng, phrases.LABEL, 1, 6)

@@ -1,9 +1,9 @@
 """The code: which replies stand for which letter, and what hides the letter besides.
 
-Every reply of the code is one that the base model would give anyway: `choose_replies` keeps
-those above the likelihood threshold on the job's own prompts (Theorem 1 of arXiv 2502.14828
-as reconstructed in our notes: such a row cannot be flagged without flagging the model).
-Models stand above data, so what asks a model is passed in as a function.
+A reply of `choose_replies` is one that the base model would give anyway: above the
+likelihood threshold on all prompts that it is given (Theorem 1 of arXiv 2502.14828 as
+reconstructed in our notes: such a row cannot be flagged without flagging the model).
+`stock_codebook` asks no model. Models stand above data, so what asks one is passed in.
 
 Legend: k letters (families), v variants of a family, n prompts, c candidate replies.
 """

@@ -3,8 +3,8 @@
 - `joint`: are requests paired with their replies as they would be with one another's?
   (q_i, p_i) against (q_i, p_pi(i)), pi within strata. This is the covert channel's test.
 - `classifier`, `mmd`: is one set of vectors distributed as another, such as a job's
-  replies and the base model's to the same prompts? An honest fine-tune differs too: these
-  are negative controls, not alarms.
+  replies and the base model's to the same prompts? An honest fine-tune differs too: no
+  alarm may rest on these, and no task runs them.
 
 The classifier is a ridge regression of one-hot labels, cross-fitted over folds (a
 classifier two-sample test, Lopez-Paz and Oquab 2017, scored by the squared error it saves

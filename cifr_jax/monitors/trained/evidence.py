@@ -1,4 +1,5 @@
-"""What a trained job shows: its own requests in its own model, drift, losses, weights.
+"""What a trained job shows: its requests in the model it started from, drift, losses,
+weights.
 
 Figures of one job, higher is more suspicious; none is a p-value (see `calibration`). Those
 of `ALARMS` look for what attacks alone do: teaching, in whatever encoding, answers to
