@@ -70,7 +70,7 @@ def test_page_says_what_the_verdict_holds(verdict):
         "about 2 would score as high",
         "2 of 3 detectors could test this job",
         "conditional_permutation dataset 0.4127 0.0001",
-        "style_features dataset – 0.200 –",
+        "style_features dataset – 0.200",
         "weight_drift adapter not tested: no tuned model was given",
         "where the model's own answer is option A. (rows 1 to 3 and 9)",
         "dash plain option A 40 2 option B 3 39",
