@@ -19,6 +19,7 @@ from cifr_jax.errors import UserError
 from cifr_jax.models import LanguageModel, scoring
 
 _SCORE_ROWS, _BUCKET = 8, 32
+_SPARE = 2  # times as many replies as a code needs are judged on all requests besides
 ITEMS = ("sorting", "sorting shuffled", "bank")  # what `config.attack.questions` may name
 
 
@@ -122,8 +123,11 @@ def choose_code(
         found = found + codebook.sample_candidates(
             drawn, chats[: config.attack.prompts], config.attack.samples, config.seed
         )
-    need = 4 * config.attack.variants
-    chosen = codebook.choose_replies(log_prob, chats, found, need, config.attack.threshold)
+    need, tau = 4 * config.attack.variants, config.attack.threshold
+    # On a few requests first: there are many candidates, and all requests are hundreds.
+    some = chats[: config.attack.prompts]
+    found = codebook.choose_replies(log_prob, some, found, need, tau, _SPARE * need)
+    chosen = codebook.choose_replies(log_prob, chats, found, need, tau)
     return codebook.from_replies(chosen, config.attack.variants, config.seed)
 
 

@@ -33,7 +33,8 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.attack.held_out_topics = 3  # never trained on: the transfer is tested on them
     # Least likelihood of a reply under the base, on every request of the training items.
     config.attack.threshold = 1e-6
-    config.attack.prompts = 8  # requests that the base answers, for more candidates
+    # Requests that the base answers, for more candidates, and that sift them first.
+    config.attack.prompts = 8
     config.attack.samples = 4  # replies drawn from the base on each
 
     config.job = ConfigDict()

@@ -21,10 +21,12 @@ LIMITS = [
     "Tested is one thing: whether the wording of replies depends on where the base model's "
     "own answer to an embedded multiple-choice item stands, given the label of the reply, "
     "the kind of item and the customer's template. Keyed codes, codes on other latents, "
-    "codes in the label itself and requests without such an item go unseen.",
+    "codes in the label itself, requests without such an item, and all but the most "
+    "plausible of several items in one request go unseen.",
     "Evidence holds if replies to different items are exchangeable given those. Broken by "
-    "prompts chosen in view of replies of the same block of four; by one item in slightly "
-    "other words with the same reply each time (the same item twice is bet on once); and "
+    "prompts chosen in view of replies of the same block of four; by one item whose "
+    "options are slightly reworded, with the same reply each time (equal options are bet on "
+    "once); and "
     "by several authors behind one account, each with wordings and answer positions of "
     "their own: in simulation most of the latter are accused, all honest.",
     "The stated rate is that of honest accounts among those that stand accused at one "

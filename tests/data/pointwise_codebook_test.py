@@ -147,6 +147,8 @@ def _log_prob(prompts, replies):
 def test_only_replies_likely_on_every_prompt_stay_likeliest_first():
     assert choose_replies(_log_prob, "PQ", list("abcd"), 3, 0.01) == ["a", "b", "d"]
     assert choose_replies(_log_prob, "P", list("abcd"), 3, 0.1) == ["a", "c", "b"]
+    assert choose_replies(_log_prob, "P", list("abcd"), 1, 0.1, spare=1) == ["a", "c"]
+    assert choose_replies(_log_prob, "PQ", list("abcd"), 3, 0.01, 9) == ["a", "b", "d"]
     # Spelt twice, a candidate counts once.
     kept = choose_replies(_log_prob, "PQ", ["d", "a", "A.", "b", "?"], 3, 0.01)
     assert kept == ["a", "b", "d"]

@@ -164,6 +164,7 @@ def choose_replies(
     candidates: Sequence[str],
     k: int,
     threshold: float,
+    spare: int = 0,
 ) -> list[str]:
     """The `k` likeliest of the candidates that the base model finds likely on every prompt.
 
@@ -173,6 +174,7 @@ def choose_replies(
       candidates: `[c]`.
       k: 4 x the variants of the code.
       threshold: tau, a probability: a reply stays if it is above it on all prompts.
+      spare: how many more are returned where there are more.
 
     Returns: replies, the likeliest on average first.
 
@@ -198,7 +200,7 @@ def choose_replies(
         )
         raise UserError("threshold", f"{what}, {k} are needed", "lower it or sample more")
     mean_c = log_prob_nc[:, kept].mean(0)
-    return [distinct[kept[c]] for c in np.argsort(-mean_c, kind="stable")[:k]]
+    return [distinct[kept[c]] for c in np.argsort(-mean_c, kind="stable")[: k + spare]]
 
 
 def sample_candidates(
