@@ -24,10 +24,10 @@ LIMITS = [
     "codes in the label itself, requests without such an item, and all but the most "
     "plausible of several items in one request go unseen.",
     "Evidence holds if replies to different items are exchangeable given those. Broken by "
-    "prompts chosen in view of replies of the same block of four; by one item whose options "
-    "are slightly reworded, with the same reply each time (equal options are bet on once); "
-    "and by several authors behind one account, each with wordings and answer positions of "
-    "their own: in simulation most of the latter are accused, all honest.",
+    "prompts chosen in view of replies of the same block of four; by one item whose "
+    "options are slightly reworded, with the same reply each time (equal options are bet "
+    "on once); and by several authors behind one account, each with wordings and answer "
+    "positions of their own: in simulation most of the latter are accused, all honest.",
     "The stated rate is that of honest accounts among those that stand accused at one "
     "time; alarms that have fallen stay on the list and are marked.",
     "Clusters are taken as given: whether accounts belong together is not tested.",
