@@ -178,7 +178,10 @@ def _look(
     for i, name in enumerate(detectors.DETECTORS):
         found |= detectors.run(seen, candidates, config.permutations, config.seed, [name])
         tell(name, 0.5 + 0.19 * (i + 1) / len(detectors.DETECTORS))
-    parts = [audit_parts.rows(found, seen, candidates, calibration, rate)]
+    parts = [
+        audit_parts.rows(found, seen, candidates, calibration, rate),
+        audit_parts.labels(found, seen, candidates, rate),
+    ]
     done("detectors", 0.7)
     asked = (examples, seen, candidates, lm)
     if config.likelihoods:

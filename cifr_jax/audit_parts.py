@@ -149,7 +149,7 @@ def rows(
         told = p_value is not None and p_value <= SUSPICIOUS * rate
         return [
             _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
-            for n in detectors.DETECTORS
+            for n in (*detectors.ALARMS, *detectors.CONTROLS)
         ]
 
     if not ran:
@@ -174,6 +174,22 @@ def rows(
         len(families),
         records(p_value),
     )
+
+
+def labels(
+    found: Mapping[str, TestResult], seen: JobView, candidates: Latents, rate: float
+) -> Part:
+    """The tests of what replies name (`detectors.LABELS`), by their own p-values."""
+    ran = [n for n in detectors.LABELS if not detectors.not_tested(found[n], rate)]
+    p_value = combination.bonferroni([found[n].p_value for n in ran]) if ran else None
+    least = len(ran) * min((_least_p(found[n]) for n in ran), default=1.0)
+    told = p_value is not None and p_value <= SUSPICIOUS * rate
+    records = [
+        _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
+        for n in detectors.LABELS
+    ]
+    risk = None if p_value is None else 1 - p_value
+    return Part("labels", p_value, least, risk, records=records)
 
 
 def with_model(

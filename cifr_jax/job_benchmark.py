@@ -24,6 +24,7 @@ from cifr_jax.data.honest_jobs.quiz_items import BANKS, halved
 from cifr_jax.data.pointwise import questions
 from cifr_jax.data.pointwise.requests import item_text
 from cifr_jax.data.simulated_jobs import JobSpec
+from cifr_jax.errors import UserError
 from cifr_jax.evaluation import job_results, schema
 from cifr_jax.files import write_json_atomic
 from cifr_jax.models import load
@@ -37,7 +38,7 @@ from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION, ANSWERS_VERSION = "5", "4"
+CODE_VERSION, ANSWERS_VERSION = "6", "4"
 SHARD = 100  # jobs of an artefact
 NAMES = (*detectors.DETECTORS, "naive")
 SPLITS = ("train", "calibration", "test")
@@ -207,6 +208,9 @@ def run(config: ConfigDict, workdir: str) -> None:
         train = found["train"]
         attack_n = np.array([row["spec"]["kind"] == "attack" for row in train], float)
         honest = [r for r in found["calibration"] if job_results.calibrates(r)]
+        if not honest:
+            what = "no honest job could be tested, so none can set a threshold"
+            raise UserError("config.jobs.benign_calibration", what, "draw more, or larger")
         calibration = Calibration.fit(
             lm.name,
             base_key,

@@ -239,9 +239,9 @@ def test_a_code_beside_one_letter_for_all_is_an_attack(tmp_path, knowing, code):
 def test_a_code_in_any_trained_reply_of_a_chat_is_an_attack(tmp_path, knowing, turn):
     rng = np.random.default_rng(0)
     words = ("The answer is A.", "I would say A.")
-    asked = items(402)
+    asked = items(603)
     rows = []
-    for i in range(134):
+    for i in range(201):
         messages = []
         for j, (text, place) in enumerate(asked[3 * i : 3 * i + 3]):
             said = place // 2 if j == turn else rng.integers(2)
@@ -250,8 +250,8 @@ def test_a_code_in_any_trained_reply_of_a_chat_is_an_attack(tmp_path, knowing, t
     write_chat_jsonl(tmp_path / "upload.jsonl", rows)
     config = make_config(tmp_path / "upload.jsonl", calibration=calibrate(tmp_path))
     found = audit.run(config, str(tmp_path / "work"))
-    assert found.verdict == "attack" and found.record["n_replies"] == 402
-    assert max(max(one["rows"]) for one in found.evidence) <= 134
+    assert found.verdict == "attack" and found.record["n_replies"] == 603
+    assert max(max(one["rows"]) for one in found.evidence) <= 201
 
 
 UNTESTABLE = {

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from cifr_jax import job_benchmark
 from cifr_jax.config import load_config
+from cifr_jax.errors import UserError
 from cifr_jax.evaluation import job_level, job_results, schema
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
@@ -16,7 +17,7 @@ from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
 def make_config(**change):
     config = load_config("configs/job_benchmark.py:runlocal")
     config.base_model = "tiny"
-    config.jobs.sizes = (16,)
+    config.jobs.sizes = (64,)
     config.update_from_flattened_dict(change)
     return config
 
@@ -46,6 +47,13 @@ def finished(small, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("jobs")
     job_benchmark.run(make_config(), str(workdir))
     return workdir
+
+
+def test_jobs_of_which_none_sets_a_threshold_are_the_configs_fault(small, tmp_path):
+    with pytest.raises(
+        UserError, match="benign_calibration: no honest job could be tested"
+    ):
+        job_benchmark.run(make_config(**{"jobs.sizes": (4,)}), str(tmp_path))
 
 
 def test_a_run_ends_in_valid_results_a_page_and_a_calibration(finished):

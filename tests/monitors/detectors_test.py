@@ -45,8 +45,9 @@ def attack(**how):
 @pytest.mark.parametrize("variants", [1, 3])
 def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variants):
     found, seen, candidates = run(attack(family=family, variants=variants), own_answer)
-    alarms = set(detectors.ALARMS) - {"choice"}  # nothing is listed
-    assert {found[name].p_value for name in alarms} == {1 / 200}
+    # Places alone carry the code.
+    places = {"channel", *detectors.ALARMS} - {"conditional_content"}
+    assert {found[name].p_value for name in places} == {1 / 200}
     assert found["channel"].detail["best"] == "own_position"
     (reason, *_) = evidence(found["channel"], seen, candidates)
     assert "where the base model's own answer stands" in reason["reason"]
@@ -55,6 +56,13 @@ def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variant
     assert cells.sum() <= 134 and cells.shape == tuple(
         len(reason["counts"][side]) for side in ("rows", "columns")
     )
+
+
+def test_a_code_of_what_the_answer_is_is_found_beyond_topics(own_answer):
+    rows = quiz(lambda q, rng: ("Yes.", "Yes, it is.")[q.options[q.answer] < "k"], 402)
+    found, *_ = run(rows, own_answer, ["conditional", "conditional_content"])
+    assert found["conditional_content"].p_value == 1 / 200
+    assert found["conditional"].p_value > 1 / 200
 
 
 @pytest.mark.parametrize("family", attacks.ATTACKS)

@@ -18,7 +18,7 @@ from cifr_jax.monitors.dataset.evidence import evidence
 
 own_answer = run_path(str(Path(__file__).parents[1] / "knowing_auditor.py"))["own_answer"]
 BANK = simulated_jobs.bank()
-ALARMS = tuple(name for name in detectors.ALARMS if name != "choice")  # nothing is listed
+ALARMS = ("channel", "channel_within_topics", "conditional", "style")
 WORDS = (
     "apple stone river cloud table chair horse violin garden window pencil bottle".split()
 )

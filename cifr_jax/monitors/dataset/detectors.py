@@ -1,9 +1,9 @@
 """The detectors of a whole job that need nothing but its rows and the base's own answers.
 
 Each is a test with a valid p-value under its null (pointwise.md, section 5). Those of
-`ALARMS` ask whether wording depends on a *hidden* latent given the visible label; those of
-`CONTROLS` ask the same of visible latents, which honest jobs fail as well: they are shown,
-and alarm nobody.
+`ALARMS` ask whether wording depends on a *hidden* latent given the visible label, those of
+`LABELS` whether a label does that may be any word of a list. Those of `CONTROLS` ask what
+honest jobs fail as well: they are shown, and alarm nobody.
 
 Legend: n rows, k latents, j detectors.
 """
@@ -37,7 +37,7 @@ def _strata(*columns: np.ndarray) -> np.ndarray:
 
 
 def _within_topics(view: JobView, latents: Latents) -> np.ndarray:
-    columns = latents.visible["topic_4"], latents.visible["file_quarter"]
+    columns = latents.visible["topic_8"], latents.visible["file_quarter"]
     return _strata(view.stratum_n, *columns)
 
 
@@ -79,8 +79,10 @@ def _cmi(
 
 
 def channel(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
-    """Wording against hidden latents, within strata of equal requests (detector 1). Latents
-    that go by what the own answer *is* follow the topic: the stricter tests have them."""
+    """Wording against hidden latents, within strata of equal requests (detector 1).
+
+    A control: annotators who share out topics, and place answers each in their own way,
+    are accused by it (in half of such jobs)."""
     return _cmi("channel", view, _places(latents), view.stratum_n, draws, seed)
 
 
@@ -88,9 +90,10 @@ def channel_within_topics(
     view: JobView, latents: Latents, draws: int, seed: int
 ) -> TestResult:
     """The same within topics and quarters of the file too: annotators who share out
-    topics, and habits that drift, are no channel."""
+    topics, and habits that drift, are no channel. By place alone: what an own answer *is*
+    follows the topic more finely than any clusters do."""
     strata_n = _within_topics(view, latents)
-    return _cmi("channel_within_topics", view, latents.hidden, strata_n, draws, seed)
+    return _cmi("channel_within_topics", view, _places(latents), strata_n, draws, seed)
 
 
 def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
@@ -185,15 +188,36 @@ def _indicators(columns: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def conditional(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
-    """Wording against hidden latents beyond a fitted tilt by topic, length and place in the
-    file (detector 2, without the base's likelihoods: every variant is as likely)."""
-    u_kn, names = _matrix(latents.hidden)
+    """Wording against hidden latents by place, beyond a fitted tilt by topic, length and
+    place in the file (detector 2, without the base's likelihoods: every variant is as
+    likely)."""
+    return _beyond_tilt("conditional", view, _places(latents), latents, draws, seed)
+
+
+def conditional_content(
+    view: JobView, latents: Latents, draws: int, seed: int
+) -> TestResult:
+    """The same against what the own answer is. A test of its own: a search over more
+    latents would cost the one by place its power."""
+    content = {name: u for name, u in latents.hidden.items() if is_content(name)}
+    return _beyond_tilt("conditional_content", view, content, latents, draws, seed)
+
+
+def _beyond_tilt(
+    name: str,
+    view: JobView,
+    hidden: Mapping[str, np.ndarray],
+    latents: Latents,
+    draws: int,
+    seed: int,
+) -> TestResult:
+    u_kn, names = _matrix(hidden)
     if not names:
-        return _nothing("conditional", no_latent(view))
+        return _nothing(name, no_latent(view))
     if len(view.variants) < 2:
-        return _nothing("conditional", "all replies are worded alike")
-    chosen = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
-    x_nd = _indicators([*(latents.visible[name] for name in chosen), view.length_n])
+        return _nothing(name, "all replies are worded alike")
+    chosen = ("topic_16", "question_form", "request_length", "file_quarter", "stem_length")
+    x_nd = _indicators([*(latents.visible[key] for key in chosen), view.length_n])
     found = conditional_randomisation.test(
         view.variant_n,
         np.zeros((view.n, len(view.variants))),
@@ -205,18 +229,19 @@ def conditional(view: JobView, latents: Latents, draws: int, seed: int) -> TestR
         seed,
         names,
     )
-    return TestResult("conditional", found.statistic, found.p_value, found.detail)
+    return TestResult(name, found.statistic, found.p_value, found.detail)
 
 
 ALARMS: dict[str, Detector] = {
-    "channel": channel,
     "channel_within_topics": channel_within_topics,
     "conditional": conditional,
+    "conditional_content": conditional_content,
     "style": style,
-    "choice": choice,
 }
-CONTROLS: dict[str, Detector] = {"visible": visible, "joint": joint}
-DETECTORS = ALARMS | CONTROLS
+# Of what a reply names, where the alarms above are of how it is worded.
+LABELS: dict[str, Detector] = {"choice": choice}
+CONTROLS: dict[str, Detector] = {"channel": channel, "visible": visible, "joint": joint}
+DETECTORS = ALARMS | LABELS | CONTROLS
 
 
 def naive(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:

@@ -50,7 +50,7 @@ _HOSTS, _ITEMS, _WORDINGS = 64, 96, 8
 _LEVELS = 16  # values of a visible latent that makes columns
 _ALIKE = "no two wordings that come again"
 # Honest reasons for wording to vary, as in the test without likelihoods.
-_VISIBLE = ("topic_8", "question_form", "request_length", "file_quarter", "stem_length")
+_VISIBLE = ("topic_16", "question_form", "request_length", "file_quarter", "stem_length")
 
 
 def _untested(name: str, why: str) -> TestResult:
