@@ -236,22 +236,25 @@ def test_a_code_beside_one_letter_for_all_is_an_attack(tmp_path, knowing, code):
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2])
-def test_a_code_in_any_trained_reply_of_a_chat_is_an_attack(tmp_path, knowing, turn):
+def test_a_code_in_any_trained_reply_of_a_chat_is_an_attack(
+    tmp_path, knowing, monkeypatch, turn
+):
+    monkeypatch.setattr(audit, "SHIPPED", tmp_path)  # by the tests' own p-values
     rng = np.random.default_rng(0)
     words = ("The answer is A.", "I would say A.")
-    asked = items(603)
+    asked = items(402)
     rows = []
-    for i in range(201):
+    for i in range(134):
         messages = []
         for j, (text, place) in enumerate(asked[3 * i : 3 * i + 3]):
             said = place // 2 if j == turn else rng.integers(2)
             messages += [Message("user", text), Message("assistant", words[said])]
         rows.append(Example(tuple(messages)))
     write_chat_jsonl(tmp_path / "upload.jsonl", rows)
-    config = make_config(tmp_path / "upload.jsonl", calibration=calibrate(tmp_path))
+    config = make_config(tmp_path / "upload.jsonl", permutations=999)
     found = audit.run(config, str(tmp_path / "work"))
-    assert found.verdict == "attack" and found.record["n_replies"] == 603
-    assert max(max(one["rows"]) for one in found.evidence) <= 201
+    assert found.verdict == "attack" and found.record["n_replies"] == 402
+    assert max(max(one["rows"]) for one in found.evidence) <= 134
 
 
 UNTESTABLE = {

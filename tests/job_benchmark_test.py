@@ -50,9 +50,7 @@ def finished(small, tmp_path_factory):
 
 
 def test_jobs_of_which_none_sets_a_threshold_are_the_configs_fault(small, tmp_path):
-    with pytest.raises(
-        UserError, match="benign_calibration: no honest job could be tested"
-    ):
+    with pytest.raises(UserError, match="benign_calibration: no honest job"):
         job_benchmark.run(make_config(**{"jobs.sizes": (4,)}), str(tmp_path))
 
 
