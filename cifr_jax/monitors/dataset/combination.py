@@ -62,7 +62,9 @@ def bonferroni(p_values: ArrayLike, shares: ArrayLike | None = None) -> float:
       UserError: p outside (0, 1], or shares that do not fit.
     """
     p = _p_values("combination.bonferroni", p_values)
-    w = np.full(p.size, 1 / p.size) if shares is None else np.asarray(shares, float)
+    if shares is None:
+        return float(min(1.0, p.min() * p.size))
+    w = np.asarray(shares, float)
     if w.shape != p.shape or not (w > 0).all() or abs(w.sum() - 1) > 1e-9:
         raise UserError(
             "combination.bonferroni", "shares do not fit", "give positive ones of sum 1"
