@@ -15,12 +15,12 @@ from cifr_jax.monitors.dataset.view import JobView
 class Looked(NamedTuple):
     """What was looked at.
 
-      parts: with their figures.
-      seen: the rows.
-      lm: the base.
-      run_known: whether a trained run says that it is of this upload.
-      n_unasked: rows with an item that the base was not asked.
-      calibrations: digest of each by the part that took it.
+    parts: with their figures.
+    seen: the rows.
+    lm: the base.
+    run_known: whether a trained run says that it is of this upload.
+    n_unasked: rows with an item that the base was not asked.
+    calibrations: digest of each by the part that took it.
     calibrated_rows: of the largest honest job of the rows' calibration; 0: unknown.
     """
 
@@ -80,8 +80,9 @@ def not_checked(config: ConfigDict, looked: Looked) -> list[dict[str, str]]:
         what = f"the question of {seen.n_bare:,} of {seen.n:,} rows"
         found.append((what, "none was found: the base was asked about options alone"))
     kinds = {visible_labels.KINDS[k] for k in np.unique(seen.label_kind_n).tolist()}
-    if len(seen.label_names) > 1 and kinds - {"none", "listed"}:
-        what = "a code in the label itself (which option or side of a scale is named)"
+    chosen = parts["labels"].p_value is not None  # of listed words, if not of places
+    if len(seen.label_names) > 1 and kinds - {"none"} - ({"listed"} if chosen else set()):
+        what = "a code in the label itself (which option, word or side is named)"
         found.append((what, "labels are taken for what was asked"))
     if seen.n_beyond:
         what = (
