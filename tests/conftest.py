@@ -4,8 +4,11 @@ Set as environment variables before anything imports JAX or NumPy, so that progr
 tests start inherit them.
 """
 
+import gc
 import os
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -29,3 +32,17 @@ settings.register_profile(
     "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_end_with_their_file():
+    """Frees a file's compiled programs when its tests are done.
+
+    Each program that XLA compiles for the CPU holds several memory mappings, one file of
+    tests as many as 10,000, and Linux allows a process 65,530 (vm.max_map_count): beyond
+    that the compiler dies of a segmentation fault.
+    """
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
