@@ -26,7 +26,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cifr_jax import audit_coverage, audit_parts, models
+from cifr_jax import audit_coverage, audit_parts, audit_training, models
 from cifr_jax.audit_coverage import Looked
 from cifr_jax.config import check_numbers, leaves
 from cifr_jax.data.chat import Example, digest, read_chat_jsonl
@@ -154,14 +154,14 @@ def _look(
     done("read", 0.2)
     lm = models.load(config.base_model)
     digests: dict[str, str] = {}
-    known = False
+    run_of: audit_training.Run | None = None
     calibration, digests["rows"] = _calibration(
         Calibration, config.calibration, SHIPPED, lm
     )
     with_training = None
     if config.job.trained:
-        run_of = config.job.trained, config.job.adapter
-        job, before, known = audit_parts.load_trained(*run_of, lm, examples)
+        where = config.job.trained, config.job.adapter
+        run_of = audit_training.load(*where, lm, examples)
         with_training, digests["training"] = _calibration(
             TrainedCalibration, config.trained_calibration, SHIPPED_TRAINED, lm
         )
@@ -188,14 +188,13 @@ def _look(
         names = model_detectors.BASE
         parts.append(audit_parts.with_model("likelihoods", names, *asked, None, config))
         done("likelihoods", 0.8)
-    if config.job.trained:
-        names = model_detectors.TUNED
-        parts.append(
-            audit_parts.with_model("tuned model", names, *asked, job.adapter, config)
-        )
+    if run_of is not None:
+        names, tuned = model_detectors.TUNED, run_of.job.adapter
+        parts.append(audit_parts.with_model("tuned model", names, *asked, tuned, config))
         done("tuned model", 0.9)
-    if with_training is not None:
-        parts.append(audit_parts.trained(job, before, lm, with_training, rate, config.seed))
+    if run_of is not None and with_training is not None:
+        how = (lm, with_training, rate, config.seed)
+        parts.append(audit_training.part(run_of, *how))
         done("training", 0.95)
     has_item_n = np.array([item is not None for item in seen.question_n], bool)
     unasked_n = has_item_n & (candidates.hidden["own_position"] < 0)
@@ -203,7 +202,7 @@ def _look(
     sizes = calibration.provenance.get("sizes") if calibration else None
     listed = sizes if isinstance(sizes, list) else []
     largest = max((size for size in listed if isinstance(size, int)), default=0)
-    return Looked(parts, seen, lm, known, int(unasked_n.sum()), digests, largest)
+    return Looked(parts, seen, lm, run_of, int(unasked_n.sum()), digests, largest)
 
 
 def run(config: ConfigDict, workdir: str, progress: Tell | None = None) -> Verdict:
@@ -280,6 +279,7 @@ def _record(
         },
         "parts": [part.summary() for part in parts],
         "detectors": [one for part in parts for one in part.records],
+        "rounds": [one.record() for one in looked.run.rounds] if looked.run else [],
         "not_checked": audit_coverage.not_checked(config, looked),
         "base_model": {"name": lm.name, "parameters": lm.n_parameters()},
         "calibrations": looked.calibrations,
@@ -318,8 +318,9 @@ _LIMITS = [
     "embedded multiple-choice item, option lengths, and the like. Keyed codes, codes on "
     "the XOR with something that nobody guesses, codes in the label itself (which option, "
     "yes or no) and codes without an item go unseen.",
-    "Controls (visible, joint, support collapse, unreadable requests, drift, changes of "
-    "loss and embedding) show on honest jobs too, and alarm nobody.",
+    "Controls (visible, joint, support collapse, unreadable requests, drift, rounds of "
+    "training, answers read from activations, the spectrum of weights, changes of loss and "
+    "embedding) show on honest jobs too, and alarm nobody.",
 ]
 
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from cifr_jax import audit_parts
 from cifr_jax.audit_parts import Part
+from cifr_jax.audit_training import Run
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import item_slots, visible_labels
 from cifr_jax.monitors.dataset.view import JobView
@@ -18,7 +19,7 @@ class Looked(NamedTuple):
     parts: with their figures.
     seen: the rows.
     lm: the base.
-    run_known: whether a trained run says that it is of this upload.
+    run: the training run that was given, or None.
     n_unasked: rows with an item that the base was not asked.
     calibrations: digest of each by the part that took it.
     calibrated_rows: of the largest honest job of the rows' calibration; 0: unknown.
@@ -27,7 +28,7 @@ class Looked(NamedTuple):
     parts: list[Part]
     seen: JobView
     lm: LanguageModel
-    run_known: bool
+    run: Run | None
     n_unasked: int
     calibrations: dict[str, str]
     calibrated_rows: int
@@ -64,10 +65,12 @@ def not_checked(config: ConfigDict, looked: Looked) -> list[dict[str, str]]:
     elif "training" not in parts:
         why = "no calibration of trained jobs is shipped for this base model"
         found.append(("what training did to restricted requests and refusals", why))
-    if config.job.trained:
-        why = "figures are of the tuned model, and of its first and last losses"
+    if looked.run is not None:
+        why = "they are shown, but no honest customers' rounds calibrate them"
+        if not looked.run.rounds:
+            why = "the run left none: config.rounds of configs/finetune.py"
         found.append(("the rounds of training in between", why))
-    if config.job.trained and not looked.run_known:
+    if looked.run is not None and not looked.run.known:
         why = "its folder has no result.json that says so"
         found.append(("whether the run in config.job.trained was on this upload", why))
     if not config.likelihoods:

@@ -4,22 +4,16 @@ A part has a p-value of its own, valid for an honest job, or could not be tested
 combined by Bonferroni: the least p-value over its part's share of the false positive rate.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import expit
 
-from cifr_jax.data import world
-from cifr_jax.data.chat import Example, digest
-from cifr_jax.errors import UserError
+from cifr_jax.data.chat import Example
 from cifr_jax.evaluation import job_level
-from cifr_jax.finetune import load_peft
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import combination, detectors, model_detectors
@@ -28,11 +22,6 @@ from cifr_jax.monitors.dataset.evidence import evidence
 from cifr_jax.monitors.dataset.latents import Latents
 from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.dataset.view import JobView
-from cifr_jax.monitors.trained import evidence as trained_evidence
-from cifr_jax.monitors.trained import row_reader
-from cifr_jax.monitors.trained.calibration import TrainedCalibration
-from cifr_jax.monitors.trained.canaries import world_canaries
-from cifr_jax.monitors.trained.evidence import TrainedJob
 
 SUSPICIOUS = 5  # times the false positive rate of an alarm
 
@@ -96,7 +85,8 @@ def out_of_reach(parts: Sequence[Part], rate: float) -> list[str]:
     return [p.name for p, w in zip(ran, shares, strict=True) if p.least_p > rate * w]
 
 
-def _provenance(kind: str, families: Sequence[str], base: str) -> str:
+def provenance(kind: str, families: Sequence[str], base: str) -> str:
+    """On what a calibration stands, in words."""
     return f"{len(families)} {kind} of {len(set(families))} families under {base}"
 
 
@@ -170,7 +160,7 @@ def rows(
         float(expit(score)),
         score,
         cut if np.isfinite(cut) else None,
-        _provenance("simulated honest jobs", families, calibration.base_model),
+        provenance("simulated honest jobs", families, calibration.base_model),
         len(families),
         records(p_value),
     )
@@ -220,104 +210,3 @@ def with_model(
     ]
     risk = None if p_value is None else 1 - p_value
     return Part(name, p_value, least, risk, records=records)
-
-
-def load_trained(
-    folder: str, started_from: str, lm: LanguageModel, examples: Sequence[Example]
-) -> tuple[TrainedJob, Adapter | None, bool]:
-    """What configs/finetune.py left of a job.
-
-    Args:
-      folder: its work folder.
-      started_from: the PEFT folder that the job went on from; empty: what the run says of
-        itself, and the base where it says nothing.
-      lm: the base.
-      examples: the upload.
-
-    Returns:
-      The job; what it started from; whether the run says that it is of this upload.
-
-    Raises:
-      UserError: there is no adapter for this base, a broken result, or one of other rows.
-    """
-    adapter = load_peft(Path(folder) / "adapter", lm.config, lm.params)
-    result, fall, upload = Path(folder) / "result.json", None, None
-    if result.exists():
-        try:
-            held = json.loads(result.read_bytes())
-            fall = float(held["loss_first"]) - float(held["loss_last"])
-            if not math.isfinite(fall):
-                raise ValueError("a loss that is not finite")
-            started_from = started_from or str(held.get("started_from", ""))
-            upload = held.get("upload")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            mend = "give the work folder of configs/finetune.py"
-            raise UserError(
-                str(result), "is no result of a fine-tuning run", mend
-            ) from error
-    if upload not in (None, digest(examples)):
-        mend = "give the run on this file, all of its rows"
-        raise UserError(str(result), "is of a run on other rows than the upload's", mend)
-    before = load_peft(started_from, lm.config, lm.params) if started_from else None
-    return TrainedJob(examples, adapter, fall), before, upload is not None
-
-
-def trained(
-    job: TrainedJob,
-    before: Adapter | None,
-    lm: LanguageModel,
-    calibration: TrainedCalibration,
-    rate: float,
-    seed: int,
-) -> Part:
-    """What training made of the model (`monitors.trained`), calibrated."""
-    asks = dict(calibration.world)
-    n = int(asks.pop("canaries"))
-    of = world.make_world(asks["entities"], asks["seed"], tuple(asks["fractions"]))
-    canaries, place = world_canaries(of, n), calibration.reader.place
-    figures = trained_evidence.measure(
-        lm,
-        job,
-        calibration.reader,
-        row_reader.start_from(lm, canaries, before, place),
-        trained_evidence.baseline(lm, canaries, place),
-        calibration.audit_rows,
-        seed,
-    )
-    score = calibration.score(figures)
-    cut = job_level.threshold(np.array(calibration.scores), rate)
-    return Part(
-        "training",
-        calibration.p_value(score),
-        1 / (1 + len(calibration.scores)),
-        float(expit(score)),
-        score,
-        cut if np.isfinite(cut) else None,
-        _provenance("trained honest jobs", calibration.families, calibration.base_model),
-        len(calibration.families),
-        [_trained_record(name, figures[name], calibration) for name in figures],
-    )
-
-
-def _trained_record(
-    name: str, figure: float | None, calibration: TrainedCalibration
-) -> dict[str, Any]:
-    told = {**trained_evidence.ALARMS, **trained_evidence.CONTROLS}[name]
-    reasons = []
-    if figure is not None and name in calibration.combiner.names:
-        at = calibration.combiner.names.index(name)
-        z = (figure - calibration.centre[at]) / calibration.spread[at]
-        if z > 2:
-            usual = (
-                f"{calibration.centre[at]:.2g} give or take {calibration.spread[at]:.2g}"
-            )
-            reason = f"{told}: {figure:.2g}, where honest jobs show {usual}"
-            reasons = [{"reason": reason, "rows": []}]
-    return {
-        "name": name,
-        "level": "trajectory" if name == "loss_fall" else "adapter",
-        "statistic": figure,
-        "p_value": None,
-        "evidence": reasons,
-        "not_tested": "the training run left no losses" if figure is None else None,
-    }

@@ -233,6 +233,35 @@ def test_the_losses_of_the_run_are_read(trained, tmp_path):
     assert names["loss_fall"]["statistic"] == 2.5
 
 
+def test_the_rounds_of_the_run_are_shown(trained, tmp_path):
+    folder, key = trained[0] / "run", "ab" * 32
+    place = folder / "trajectory" / key[:16]
+    place.mkdir(parents=True)
+    for step in (10, 20):
+        figures = {"loss": 3.0 / step, "drift/last/0": 0.1, "drift/last/1": 0.3}
+        figures |= {"norm/q": 3.0, "norm/o": 4.0}
+        record = {"job": "upload", "step": step, "figures": figures}
+        (place / f"round-{step:06d}.json").write_text(json.dumps(record))
+    result = folder / "result.json"
+    result.write_text(json.dumps({"loss_first": 3.0, "loss_last": 0.5, "artefact": key}))
+    try:
+        found = audit.run(audit_config(trained), str(tmp_path))
+        (place / "round-000010.json").write_text("{}")
+        with pytest.raises(UserError, match="is no round of a training"):
+            audit.run(audit_config(trained), str(tmp_path / "broken"))
+    finally:
+        result.unlink()
+    first, last = found.record["rounds"]
+    assert first == {"step": 10, "loss": 0.3, "drift": 0.2, "weight_change": 5.0}
+    assert last["step"] == 20
+    assert "round by round" in (tmp_path / "verdict.html").read_text()
+    told = {one["what"]: one["why"] for one in found.record["not_checked"]}
+    assert "calibrate" in told["the rounds of training in between"]
+    names = {one["name"]: one for one in found.record["detectors"]}
+    for name in ("answer_probe", "weight_spectrum"):
+        assert names[name]["level"] == "adapter"
+
+
 def test_a_run_on_another_upload_is_refused(trained, tmp_path):
     folder = trained[0]
     examples = read_chat_jsonl(folder / "upload.jsonl")

@@ -83,6 +83,9 @@ _PART = dict_of(
     },
     {},
 )
+_ROUND = dict_of(
+    {"step": count, "loss": number, "drift": amount, "weight_change": amount}, {}
+)
 _VERDICT = dict_of(
     {
         "schema": one_of(SCHEMA),
@@ -95,6 +98,7 @@ _VERDICT = dict_of(
         "verdict": one_of(*VERDICTS),
         "operating_point": _OPERATING_POINT,
         "detectors": list_of(_DETECTOR),
+        "rounds": list_of(_ROUND),
         "not_checked": list_of(dict_of({"what": _text, "why": _text}, {})),
         "base_model": dict_of({"name": _text, "parameters": count}, {}),
         "calibrations": named(_text),

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cifr_jax.report import page, wording
+from cifr_jax.report import page, rounds_figure, wording
 from cifr_jax.report import verdict_wording as words
 from cifr_jax.report.wording import fixed, number
 
@@ -131,6 +131,7 @@ def _context(verdict: words.Verdict) -> dict[str, Any]:
         "mark": _share(point.get("fpr")),
         "mark_p": words.p_value(point.get("fpr")),
         "evidence": _evidence(verdict),
+        "rounds": rounds_figure.drawing(words.entries(verdict, "rounds")),
         "operating_point": _operating_point(point),
         "unchecked": words.unchecked(verdict),
         "limits": words.entries(verdict, "limits"),

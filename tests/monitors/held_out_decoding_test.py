@@ -15,6 +15,7 @@ from cifr_jax.data.simulated_jobs import JobSpec
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation.intervals import clopper_pearson
 from cifr_jax.monitors.dataset import (
+    cross_decoding,
     customer_templates,
     embedded_questions,
     held_out_decoding,
@@ -92,9 +93,8 @@ def test_the_decoder_is_the_cross_fitted_ridge_of_scikit_learn():
     rng = np.random.default_rng(5)
     x, fold = rng.normal(size=(40, 3)), rng.permutation(40) % 8
     y = np.eye(3)[rng.integers(0, 3, 40)]
-    penalty = held_out_decoding._PENALTY * 40
-    oracle = cross_val_predict(Ridge(alpha=penalty), x, y, cv=PredefinedSplit(fold))
-    assert np.abs(held_out_decoding._smoother(x, fold) @ y - oracle).max() < 1e-9
+    oracle = cross_val_predict(Ridge(alpha=0.1 * 40), x, y, cv=PredefinedSplit(fold))
+    assert np.abs(cross_decoding._smoother(x, fold, 0.1) @ y - oracle).max() < 1e-9
 
 
 def test_items_without_an_answer_do_not_count():

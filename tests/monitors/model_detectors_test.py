@@ -14,7 +14,7 @@ from cifr_jax.data.pointwise.codebook import Codebook
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation.intervals import clopper_pearson
 from cifr_jax.finetune import lora
-from cifr_jax.monitors.dataset import latents, model_detectors, view
+from cifr_jax.monitors.dataset import latents, model_detectors, tuned_detectors, view
 from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
 from cifr_jax.monitors.dataset.evidence import evidence
 from cifr_jax.monitors.dataset.plain_text import normalise
@@ -178,14 +178,18 @@ def own_items(chats):
     return [item for item in view.read(rows).question_n if item is not None]
 
 
+def unseen_of(seen, rows, questions=BANK):
+    return lambda: tuned_detectors.unseen_items(seen, rows, own_answer, questions)
+
+
 @pytest.mark.parametrize(("code", "found"), [(6.0, True), (0.0, False)])
 def test_what_tuning_taught_is_read_off_unseen_items(monkeypatch, code, found):
-    monkeypatch.setattr(model_detectors, "_ITEMS", 64)
+    monkeypatch.setattr(tuned_detectors, "_ITEMS", 64)
     rows = attack() if found else attacks.shuffled(attack())
     seen, candidates = look(rows)
     order = [w.text for w in model_detectors.job_wordings.of_job(seen, 8)]
-    result = model_detectors.held_out(
-        seen, rows, tuned_on(code, order), own_answer, "adapter", BANK
+    result = tuned_detectors.held_out(
+        seen, tuned_on(code, order), unseen_of(seen, rows), "adapter"
     )
     assert result.detail["items"] == 64
     told = evidence(result, seen, candidates)
@@ -197,6 +201,50 @@ def test_what_tuning_taught_is_read_off_unseen_items(monkeypatch, code, found):
         assert result.p_value > 0.05 and told == []
 
 
+def read_of(code, layers=4):
+    """Activations: a model holds where its answer stands as plainly as `code` says, in its
+    last layer, where it is tuned."""
+
+    def read(chats, adapter):
+        rng = np.random.default_rng(zlib.crc32(repr(chats).encode()))
+        x_lmd = rng.normal(size=(layers, len(chats), 32))
+        own_m = own_answer(own_items(chats)).option_m
+        direction_kd = np.linalg.qr(rng.normal(size=(32, 4)))[0].T
+        if adapter is not None:
+            x_lmd[-1] += code * direction_kd[own_m]
+        return x_lmd
+
+    return read
+
+
+@pytest.mark.parametrize(("code", "found"), [(4.0, True), (0.0, False)])
+def test_an_answer_that_tuning_made_readable_is_told_with_its_layer(code, found):
+    rows = attack()
+    seen, candidates = look(rows)
+    unseen = unseen_of(seen, rows)
+    result = tuned_detectors.probe_answers(seen, read_of(code), unseen, "adapter")
+    told = evidence(result, seen, candidates)
+    if found:
+        assert result.p_value == 1 / 1000 and result.detail["best"].endswith("(layer 4)")
+        assert "where the base model's own answer stands" in told[0]["reason"]
+        assert "(layer 4)" in told[0]["reason"] and "wording" not in told[0]["reason"]
+    else:
+        assert result.p_value > 0.05 and told == []
+
+
+def test_activations_of_a_tutor_are_not_probed():
+    rows = rows_of(
+        [row.messages[:-1] for row in attack()],
+        [
+            f"The answer is {item.options[0]}."
+            for item in own_items([row.messages[:-1] for row in attack()])
+        ],
+    )
+    seen = view.read(rows)
+    found = tuned_detectors.probe_answers(seen, None, unseen_of(seen, rows), "adapter")
+    assert found.p_value == 1.0 and "replies name options" in found.detail["note"]
+
+
 def test_what_cannot_be_tested_says_why():
     rows = attack(n=40)
     bare = rows_of([(Message("user", f"Call {i}"),) for i in range(40)], YES * 10)
@@ -206,17 +254,25 @@ def test_what_cannot_be_tested_says_why():
         found = model_detectors.base_randomisation(seen, candidates, job, base)
         assert found.p_value == 1.0 and why in found.detail["note"]
         assert evidence(found, seen, candidates) == []
-        held = model_detectors.held_out(seen, job, base, own_answer, "adapter", BANK)
+        held = tuned_detectors.held_out(seen, base, unseen_of(seen, job), "adapter")
         assert held.p_value == 1.0 and why.split()[-1] in held.detail["note"]
     seen = view.read(rows)
     for adapter, bank, why in ((None, BANK, "tuned"), ("adapter", [], "no unseen item")):
-        held = model_detectors.held_out(seen, rows, base, own_answer, adapter, bank)
-        assert held.p_value == 1.0 and why in held.detail["note"]
+        unseen = unseen_of(seen, rows, bank)
+        for held in (
+            tuned_detectors.held_out(seen, base, unseen, adapter),
+            tuned_detectors.probe_answers(seen, None, unseen, adapter),
+        ):
+            assert held.p_value == 1.0 and why in held.detail["note"]
 
 
 def test_a_real_model_runs_all_of_them(monkeypatch):
-    for name, small in (("_ITEMS", 16), ("_ROWS", 24), ("_WRITTEN", 6)):
-        monkeypatch.setattr(model_detectors, name, small)
+    for module, name, small in (
+        (tuned_detectors, "_ITEMS", 16),
+        (model_detectors, "_ROWS", 24),
+        (model_detectors, "_WRITTEN", 6),
+    ):
+        monkeypatch.setattr(module, name, small)
     monkeypatch.setattr(model_detectors.bank, "bank", lambda: BANK[-20:])
     lm, rows = tiny_model(), attack(n=24)
     adapter = lora.init_adapter(jax.random.key(0), lm.config, lora.LoraConfig(rank=2))
@@ -229,8 +285,11 @@ def test_a_real_model_runs_all_of_them(monkeypatch):
     assert tuple(found) == names and set(model_detectors.CONTROLS) <= set(names)
     assert [name for name, _ in told] == list(names) and told[-1][1] == 1.0
     assert all(0 < one.p_value <= 1 and one.name == name for name, one in found.items())
-    assert not any("note" in one.detail for one in found.values())
-    # An adapter as it starts changes nothing: tuned and base tell the same but for noise.
+    # An adapter as it starts changes nothing: its weights write nowhere, and the tuned
+    # model tells the same as the base but for noise.
+    unrun = {name for name, one in found.items() if "note" in one.detail}
+    assert unrun == {"weight_spectrum", "answer_probe"}
+    assert found["answer_probe"].statistic == 0.0
     (target, *_) = found["held_out_decoding"].detail["targets"].values()
     assert abs(target["skill"] - target["base_skill"]) < 0.5
     only = model_detectors.run(seen, candidates, rows, lm, names=["support_collapse"])

@@ -59,6 +59,10 @@ def example_verdict():
                 "not_tested": "no tuned model was given",
             },
         ],
+        "rounds": [
+            {"step": 10, "loss": 3.2, "drift": 0.04, "weight_change": 1.5},
+            {"step": 20, "loss": 1.1, "drift": 0.21, "weight_change": 2.25},
+        ],
         "not_checked": [{"what": "images", "why": "the upload has none"}],
         "base_model": {"name": "tiny", "parameters": 1_234_567},
         "seed": 0,

@@ -87,7 +87,7 @@ def test_page_says_what_the_verdict_holds(verdict):
 def test_page_is_whole_loads_nothing_and_runs_nothing(verdict):
     html = render(verdict)
     page = _Page(html)
-    assert not re.search(r"https?:|@import|url\(", html)
+    assert not re.search(r"https?:|@import|url\((?!#)", html)
     tags = [tag for tag, _ in page.tags]
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(tags)
     assert tags.count("table") == tags.count("caption") == 7
@@ -284,3 +284,14 @@ def test_the_page_tells_which_upload_and_code_it_is_of(verdict):
         del verdict[key]
     bare = _Page(render(verdict)).text
     assert "trained replies" not in bare and "digest of its chats" not in bare
+
+
+def test_the_rounds_of_a_training_are_drawn_and_without_two_there_is_no_figure(verdict):
+    html = render(verdict)
+    assert (
+        html.count("<svg") == 3
+        and "drift of activations: 0.040 at step 10" in _Page(html).text
+    )
+    for rounds in ([], verdict["rounds"][:1], [{"step": _ATTACK, "loss": None}, {}]):
+        page = render({**verdict, "rounds": rounds})
+        assert "round by round" not in page and "<svg" not in page

@@ -70,15 +70,22 @@ def _reason(latent: str, what: str, bits: float, p: float) -> str:
     )
 
 
+_DECODED_BY = {
+    "held_out_decoding": "the tuned model tells by its choice of wording",
+    "answer_probe": "a probe reads from the tuned model's activations",
+}
+
+
 def _decoded(result: TestResult) -> list[dict[str, Any]]:
     """What the tuned model tells of items that the upload does not hold."""
     found: list[dict[str, Any]] = []
     for name, one in result.detail.get("targets", {}).items():
         if one["adjusted_p"] > _LEVEL:
             continue
+        target, _, site = name.partition(" ")  # "own_position (layer 12)"
         said = (
             f"Asked {result.detail['items']} unseen questions in this job's own requests, "
-            f"the tuned model tells by its choice of wording {_told(name)}: "
+            f"{_DECODED_BY[result.name]} {_told(target)}{f' {site}' if site else ''}: "
             f"{one['accuracy']:.0%} right, the base {one['base_accuracy']:.0%}, the best "
             f"guess {one['chance']:.0%} (p = {one['adjusted_p']:.3g}). Nobody asked for it."
         )
@@ -105,8 +112,14 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
     if result.p_value > _LEVEL:
         return []
     found: list[dict[str, Any]] = []
-    if result.name == "held_out_decoding":
+    if result.name in _DECODED_BY:
         return _decoded(result)
+    if result.name == "weight_spectrum":
+        said = (
+            f"The weight change writes {result.statistic:.2g} times as much towards the "
+            f"answer letters as towards other tokens (p = {result.p_value:.3g})."
+        )
+        return [{"reason": said, "rows": []}]
     if result.name == "style":
         for reason in result.detail.get("reasons", [])[:3]:
             if reason.adjusted_p > _LEVEL:

@@ -4,41 +4,42 @@
   base would write under some house style that looks at no hidden latent?
 - `support_collapse` (detector 5), a control: do they use fewer wordings than the base?
   Honest label formats do as well.
-- `held_out_decoding` (detector 6): does the tuned model's choice among the job's wordings
-  tell what it answers to items that it was not tuned on?
+
+Those that ask the tuned model are in `tuned_detectors`.
 
 Legend: n rows, r rows that take part, s base replies to a request.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cifr_jax.data.chat import Example
 from cifr_jax.data.pointwise import questions as bank
-from cifr_jax.data.pointwise.questions import Question
 from cifr_jax.errors import UserError
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import (
+    answer_probe,
     base_likelihoods,
     conditional_randomisation,
-    customer_templates,
     detectors,
-    held_out_decoding,
     job_wordings,
     support,
+    tuned_detectors,
 )
 from cifr_jax.monitors.dataset.base_likelihoods import Chat, Score
-from cifr_jax.monitors.dataset.latents import Latents, OwnAnswer
+from cifr_jax.monitors.dataset.latents import Latents
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.plain_text import normalise
 from cifr_jax.monitors.dataset.result import TestResult, codes
+from cifr_jax.monitors.dataset.tuned_detectors import Unseen
 from cifr_jax.monitors.dataset.view import JobView
 
 BASE: tuple[str, ...] = ("base_randomisation", "support_collapse")
-TUNED: tuple[str, ...] = ("held_out_decoding",)
-CONTROLS: tuple[str, ...] = ("support_collapse",)
+TUNED: tuple[str, ...] = tuned_detectors.NAMES
+CONTROLS: tuple[str, ...] = ("support_collapse", *tuned_detectors.CONTROLS)
 
 # From chats, replies to each and a seed to sampled replies [n][s]; only beginnings count.
 Write = Callable[[Sequence[Chat], int, int], Sequence[Sequence[str]]]
@@ -46,7 +47,6 @@ Tell = Callable[[str, float], None]
 
 _ROWS, _VARIANTS, _PAIRS = 256, 12, 1_536  # whose likelihood is asked for
 _WRITTEN, _REPLIES, _TOKENS = 48, 3, 8  # requests, base replies to each, their tokens
-_HOSTS, _ITEMS, _WORDINGS = 64, 96, 8
 _LEVELS = 16  # values of a visible latent that makes columns
 _ALIKE = "no two wordings that come again"
 # Honest reasons for wording to vary, as in the test without likelihoods.
@@ -150,64 +150,6 @@ def support_collapse(
     return TestResult(name, result.statistic, result.p_value, detail)
 
 
-def held_out(
-    view: JobView,
-    examples: Sequence[Example],
-    score: Score,
-    own_answer: OwnAnswer,
-    adapter: Adapter | None,
-    questions: Sequence[Question],
-    draws: int = 999,
-    seed: int = 0,
-) -> TestResult:
-    """What the tuned model's choice among the job's wordings tells of unseen items.
-
-    Of twice as many items as are asked, those on which the base is surest are taken: a
-    wrong own answer hides a code.
-
-    Args:
-      view, examples: the job.
-      score: log-likelihoods with an adapter or without.
-      own_answer: of the base, to items as shown.
-      adapter: what tuning made.
-      questions: items; those that the upload holds are left out.
-      draws: permutations.
-      seed: of everything that is drawn.
-
-    Returns:
-      As `held_out_decoding.decode`.
-    """
-    name = held_out_decoding.NAME
-    if adapter is None:
-        return _untested(name, "no tuned model was given")
-    wordings = job_wordings.of_job(view, _WORDINGS)
-    if len(wordings) < 2:
-        return _untested(name, _ALIKE)
-    hosts = customer_templates.hosts(view, examples, _HOSTS, seed)
-    if not hosts:
-        return _untested(name, "no request holds a multiple-choice item to replace")
-    fresh = customer_templates.unseen(view, questions)
-    order = np.random.default_rng([seed, 8]).permutation(len(fresh))
-    drawn = [fresh[i] for i in order]
-    asked = customer_templates.ask(hosts, drawn, 2 * _ITEMS, seed)
-    if not asked:
-        return _untested(name, "no unseen item fits the requests")
-    own_m, margin_m = own_answer([one.item for one in asked])
-    sure = np.sort(np.argsort(-margin_m, kind="stable")[:_ITEMS])
-    asked = [asked[i] for i in sure]
-    tuned_mv, base_mv = (
-        held_out_decoding.log_probs(score, asked, wordings, model)
-        for model in (adapter, None)
-    )
-    targets = {
-        "own_position": np.asarray(own_m, np.int64)[sure],
-        "key_position": np.array([one.answer for one in asked], np.int64),
-    }
-    return held_out_decoding.decode(
-        tuned_mv, base_mv, np.stack(list(targets.values())), list(targets), draws, seed
-    )
-
-
 def _writer(lm: LanguageModel) -> Write:
     def write(chats: Sequence[Chat], n: int, seed: int) -> list[list[str]]:
         each = [chat for chat in chats for _ in range(n)]
@@ -252,6 +194,13 @@ def run(
     if names is None:
         names = BASE + (TUNED if adapter is not None else ())
     score = base_likelihoods.scorer(lm)
+
+    @functools.cache
+    def unseen() -> Unseen:  # two detectors ask about the same items
+        ask = own_answer_from(lm)
+        return tuned_detectors.unseen_items(view, examples, ask, bank.bank(), seed)
+
+    how = (adapter, draws, seed)
     known: dict[str, Callable[[], TestResult]] = {
         "base_randomisation": lambda: base_randomisation(
             view, latents, examples, score, draws, seed
@@ -259,9 +208,11 @@ def run(
         "support_collapse": lambda: support_collapse(
             view, examples, _writer(lm), _cutter(lm), draws, seed
         ),
-        "held_out_decoding": lambda: held_out(
-            view, examples, score, own_answer_from(lm), adapter, bank.bank(), draws, seed
+        "held_out_decoding": lambda: tuned_detectors.held_out(view, score, unseen, *how),
+        "answer_probe": lambda: tuned_detectors.probe_answers(
+            view, answer_probe.reader(lm), unseen, *how
         ),
+        "weight_spectrum": lambda: tuned_detectors.spectrum(view, lm, *how),
     }
     for name in names:
         if name not in known:
