@@ -14,6 +14,7 @@ from cifr_jax.data.pointwise.questions import bank
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import latents, own_answer, topics, view
 from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
+from cifr_jax.monitors.dataset.plain_text import normalise
 
 
 def told(options):
@@ -206,21 +207,41 @@ def test_of_many_items_some_are_asked_and_the_others_have_no_answer(monkeypatch)
     assert (other.option_m >= 0).tolist() != known.tolist()
 
 
+SOLVED = """Question: What do bees make?
+Answer: honey
+
+Question: Which season comes after winter?
+Answer: spring
+
+Question: How many wheels does a tricycle have?
+Answer: 3
+
+Question: Who wrote the play Hamlet?
+Answer: William Shakespeare
+
+"""
+
+
+def test_no_solved_question_is_one_of_the_bank() -> None:
+    stems = {normalise(question.stem) for question in bank()}
+    assert not {normalise(stem) for stem, _ in own_answer._SOLVED} & stems
+
+
 def test_scores_of_texts_are_log_likelihoods_of_the_model() -> None:
     encode = LM.tokenizer.encode
 
     def log_p(prompt: list[int], option: str) -> float:
         # Padding on the right to one length, so that the model is compiled once.
         ids = [*prompt, *encode(option)]
-        padded = np.array([ids + [0] * (160 - len(ids))])
-        mask = np.arange(160)[None] < len(ids)
+        padded = np.array([ids + [0] * (448 - len(ids))])
+        mask = np.arange(448)[None] < len(ids)
         table = log_softmax(np.asarray(LM.logits(padded, mask)[0], float), -1)
         return sum(table[t - 1, ids[t]] for t in range(len(prompt), len(ids)))
 
     def both(stem: str, option: str) -> float:
         request = (Message("user", stem or "Give a short answer."),)
         chat = LM.tokenizer.encode_chat(request, add_generation_prompt=True)
-        plain = f"Question: {stem}\nAnswer:" if stem else "Question:\nAnswer:"
+        plain = SOLVED + (f"Question: {stem}\nAnswer:" if stem else "Question:\nAnswer:")
         return log_p(chat, option) + log_p(encode(plain), f" {option}")
 
     options = [(item.stem, option) for item in ITEMS for option in item.options]
