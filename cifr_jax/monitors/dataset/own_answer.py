@@ -1,10 +1,11 @@
 """Which option of a multiple-choice item a model itself finds right, asked in private.
 
 The model is never let write. Text methods take the likelihood of each option's text after
-the stem, asked in chat and, after a few solved questions, as plain text: by character ("mean"), against its likelihood
-after a neutral request ("pmi", after Holtzman et al., arXiv 2104.08315), or that gain as a
-share of the surprise that there was ("npmi", in the spirit of Bouma 2009). "letter" shows
-the options and takes the probability of each one's letter, averaged over all rotations.
+the stem, asked in chat and, after a few solved questions, as plain text: by character
+("mean"), against its likelihood after a neutral request ("pmi", after Holtzman et al.,
+arXiv 2104.08315), or that gain as a share of the surprise that there was ("npmi", in the
+spirit of Bouma 2009). "letter" shows the options and takes the probability of each one's
+letter, averaged over all rotations.
 
 Legend: o options of all items in one list.
 """
