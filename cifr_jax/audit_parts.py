@@ -200,11 +200,13 @@ def with_model(
     rate = config.false_positive_rate
     alarms = [n for n in which if n not in model_detectors.CONTROLS]
     ran = [n for n in alarms if not detectors.not_tested(found[n], rate)]
+    idle = set(alarms) - set(ran)
     p_value = combination.bonferroni([found[n].p_value for n in ran]) if ran else None
     least = len(ran) * min((_least_p(found[n]) for n in ran), default=1.0)
     told = p_value is not None and p_value <= SUSPICIOUS * rate
     records = [
-        _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
+        # Controls give reasons too where the part alarms: they tell what was learned.
+        _dataset_record(n, found[n], seen, candidates, told and n not in idle, rate)
         | ({"level": "adapter"} if adapter is not None else {})
         for n in which
     ]

@@ -20,6 +20,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
+from cifr_jax import compiled_programs
 from cifr_jax.audit_guard import LOOPBACK_NAMES, Guard
 from cifr_jax.audit_queue import (
     JobQueue,
@@ -104,7 +105,10 @@ def create_app(
 
     def audit(upload: Path, work: Path, progress: Progress) -> None:
         audit_run = run or importlib.import_module("cifr_jax.audit").run
-        audit_run(make_config(upload), str(work), progress)
+        try:
+            audit_run(make_config(upload), str(work), progress)
+        finally:
+            compiled_programs.free_if_many()
         # What is not a whole verdict must not be taken for a clear one.
         validate_verdict(json.loads((work / "verdict.json").read_bytes()))
         (work / "verdict.html").stat()

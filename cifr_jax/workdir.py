@@ -28,6 +28,7 @@ from typing import Any
 
 from absl import logging
 
+from cifr_jax import compiled_programs
 from cifr_jax.files import NO_SPACE, TEMPORARY, refused_by_disk, write_json_atomic
 from cifr_jax.files import load_arrays as load_arrays
 from cifr_jax.files import save_arrays as save_arrays
@@ -225,6 +226,7 @@ class Workdir:
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            compiled_programs.free_if_many()
         self._checked.add(name)
         self._manifest[name] = record
         self._write_manifest()

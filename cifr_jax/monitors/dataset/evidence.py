@@ -33,8 +33,24 @@ def _told(latent: str) -> str:
     return f"{words}, in item {slot} of the request" if slot else words
 
 
+_INITIALS = ("a to f", "g to m", "n to s", "t to z", "another sign")  # latents' classes
+
+
+def _value(latent: str, value: int) -> str:
+    """A value of a hidden latent in words."""
+    name = latent.rstrip("_0123456789")
+    if name == "own_initial":
+        return _INITIALS[value]
+    kind = {"own_length_rank": "length rank", "own_alphabetical_rank": "rank"}
+    return f"{kind.get(name, 'option')} {value + 1}"
+
+
 def _table(
-    u_n: np.ndarray, v_n: np.ndarray, chat_n: np.ndarray, what: str = "wording"
+    latent: str,
+    u_n: np.ndarray,
+    v_n: np.ndarray,
+    chat_n: np.ndarray,
+    what: str = "wording",
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Counts of the most frequent wordings by the latent's value, and the chats (from 1) in
     cells that hold clearly more than independence would put there; of many, the first."""
@@ -54,7 +70,7 @@ def _table(
         inside_n |= (u_n == values[i]) & (v_n == wordings[j])
     rows = (np.unique(chat_n[inside_n]) + 1).tolist()
     counts = {
-        "rows": [f"value {int(value) + 1}" for value in values],
+        "rows": [_value(latent, int(value)) for value in values],
         "columns": [f"{what} {i + 1} ({n} rows)" for i, n in enumerate(count)],
         "cells": cells.tolist(),
     }
@@ -126,7 +142,8 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
                 continue
             what = f"the reply's feature '{reason.feature.replace('_', ' ')}'"
             feature_n = np.asarray(view.style[reason.feature]).astype(np.int64)
-            _, rows = _table(latents.hidden[reason.latent], feature_n, view.chat_n)
+            u_n = latents.hidden[reason.latent]
+            _, rows = _table(reason.latent, u_n, feature_n, view.chat_n)
             said = _reason(reason.latent, what, reason.bits, reason.adjusted_p)
             found.append({"reason": said, **rows})
         return found
@@ -135,9 +152,8 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
             continue
         chosen = result.name == "choice"
         v_n = view.label_n if chosen else view.variant_n
-        counts, rows = _table(
-            latents.hidden[name], v_n, view.chat_n, "word" if chosen else "wording"
-        )
+        what = "word" if chosen else "wording"
+        counts, rows = _table(name, latents.hidden[name], v_n, view.chat_n, what)
         bits = one.get("excess_bits")
         if result.name == "base_randomisation":
             said = _untilted(name, one)
