@@ -164,14 +164,14 @@ def _steps(row: view.Row) -> list[float] | None:
 
 
 def roc(results: view.Results) -> Drawing | None:
-    """The combined score beside the naive test: all attacks, then each that the
-    combination misses in part, most jobs first.
+    """The combined score, beside the naive test where that was run: all attacks, then each
+    that the combination misses in part, most jobs first.
 
     All attacks are held against the same honest jobs, so that the curve of all is the mean
     of theirs by jobs.
     """
     of: dict[str, dict[str, tuple[list[float], float]]] = {}
-    for row in view.entries(results, "rows"):
+    for row in view.entries(results, "rows") or view.entries(results, "job_rows"):
         steps, jobs = _steps(row), number(row.get("n_positive"))
         if row.get("monitor") in (COMBINED, NAIVE) and steps and jobs:
             found = of.setdefault(view.cipher_name(row.get("cipher")), {})
@@ -208,4 +208,5 @@ def roc(results: view.Results) -> Drawing | None:
         f"{monitor} over all attacks at 1%: {fixed(steps[at])}."
         for monitor, steps in shown["all attacks"].items()
     ]
-    return Drawing(panels, [p.key(name) for name, p in pens.items()], notes)
+    keys = [p.key(name) for name, p in pens.items() if name in shown["all attacks"]]
+    return Drawing(panels, keys, notes)

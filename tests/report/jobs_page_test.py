@@ -163,6 +163,14 @@ def test_the_curve_of_all_attacks_is_their_mean_by_jobs(results):
     assert drawing.notes[1] == f"naive over all attacks at 1%: {hits / jobs / 2:.3f}."
 
 
+def test_trained_customers_have_a_curve_without_the_naive_test(results):
+    """Their rows are those of jobs, and nothing naive was run."""
+    rows = [row for row in results["rows"] if row["monitor"] == "combined"]
+    drawing = jobs_figures.roc({**results, "rows": [], "job_rows": rows})
+    assert drawing.panels[0].title == "all attacks"
+    assert [key.label for key in drawing.keys] == ["combined"] and len(drawing.notes) == 1
+
+
 def test_tests_that_break_their_word_are_named(results):
     page = Page(render(results))
     section = page.text.split("Do the tests keep their word?")[1]
