@@ -8,8 +8,8 @@ Numbers must agree.
 Legend: n texts, h hash functions, w words of a text.
 """
 
+import functools
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +20,19 @@ _BANDS, _BAND = 16, 2  # bands of two: half the words in common are found 99 tim
 _PER_BUCKET = 8  # texts of a bucket that a new one is compared with
 _LONG = 30  # words for each of which one may be another
 _MAX_WORDS = 400  # of a text that are compared
+_INDEXED = 32  # letters of a word that is looked up by its shortened forms
 _PRIME = np.uint64(2**31 - 1)
 _COURTESY = frozenset("please hello hi hey thanks thank you quick one next dear ok".split())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _shortened(word: str) -> frozenset[str]:
+    """The word, and the word without each of its letters: words that are one slip apart
+    share one of these, and few others do (the index of SymSpell). Of a word too long for
+    that, the empty one."""
+    if len(word) > _INDEXED:
+        return frozenset(("",))
+    return frozenset((word, *(word[:i] + word[i + 1 :] for i in range(len(word)))))
 
 
 def _slip(a: str, b: str) -> bool:
@@ -50,6 +61,17 @@ def _near(a: frozenset[str], b: frozenset[str]) -> bool:
     return len(a - b) <= min(len(a), len(b)) // _LONG + max(2, len(a) // 4)
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def _numbered(bag_w: tuple[str, ...]) -> frozenset[tuple[str, int]]:
+    """The bag as a set: each word with the number of its occurrence."""
+    seen: dict[str, int] = {}
+    found = []
+    for word in bag_w:
+        seen[word] = seen.get(word, -1) + 1
+        found.append((word, seen[word]))
+    return frozenset(found)
+
+
 def same_but_for_slips(a_w: Sequence[str], b_w: Sequence[str]) -> bool:
     """Whether two bags of words are one text with slips.
 
@@ -62,16 +84,21 @@ def same_but_for_slips(a_w: Sequence[str], b_w: Sequence[str]) -> bool:
     spare = min(len(a_w), len(b_w)) // _LONG
     if abs(len(a_w) - len(b_w)) > spare or not _near(frozenset(a_w), frozenset(b_w)):
         return False
-    left, right = Counter(a_w), Counter(b_w)
-    only_a, only_b = list((left - right).elements()), list((right - left).elements())
+    left, right = _numbered(tuple(a_w)), _numbered(tuple(b_w))
+    only_a = sorted(word for word, _ in left - right)
+    only_b = sorted(word for word, _ in right - left)
+    index = frozenset().union(*map(_shortened, only_b))
     unmatched = 0
     for word in only_a:
-        like = next((other for other in only_b if _slip(word, other)), None)
-        if like is None:
-            unmatched += 1
-        else:
+        near = not index.isdisjoint(_shortened(word)) or len(word) + 1 > _INDEXED
+        like = next((o for o in only_b if near and _slip(word, o)), None)
+        if like is not None:
             only_b.remove(like)
-    return unmatched <= spare and len(only_b) <= spare
+            continue
+        unmatched += 1
+        if unmatched > spare:
+            return False
+    return len(only_b) <= spare
 
 
 def _signatures(bags: Sequence[Sequence[str]], seed: int) -> np.ndarray:
