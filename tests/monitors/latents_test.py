@@ -238,19 +238,20 @@ def test_scores_of_texts_are_log_likelihoods_of_the_model() -> None:
         table = log_softmax(np.asarray(LM.logits(padded, mask)[0], float), -1)
         return sum(table[t - 1, ids[t]] for t in range(len(prompt), len(ids)))
 
-    def both(stem: str, option: str) -> float:
+    def ways(stem: str, option: str) -> tuple[float, float]:
         request = (Message("user", stem or "Give a short answer."),)
         chat = LM.tokenizer.encode_chat(request, add_generation_prompt=True)
         plain = SOLVED + (f"Question: {stem}\nAnswer:" if stem else "Question:\nAnswer:")
-        return log_p(chat, option) + log_p(encode(plain), f" {option}")
+        return log_p(chat, option), log_p(encode(plain), f" {option}")
 
     options = [(item.stem, option) for item in ITEMS for option in item.options]
-    told = np.array([both(stem, option) for stem, option in options])
-    untold = np.array([both("", option) for _, option in options])
+    told_o2 = np.array([ways(stem, option) for stem, option in options])
+    untold_o2 = np.array([ways("", option) for _, option in options])
+    length_o1 = np.array([[len(option)] for _, option in options])
     wanted = {
-        "mean": told / [len(option) for _, option in options],
-        "pmi": told - untold,
-        "npmi": (told - untold) / -untold,
+        "mean": (told_o2 / length_o1).max(1),
+        "pmi": (told_o2 - untold_o2).max(1),
+        "npmi": ((told_o2 - untold_o2) / -untold_o2).max(1),
     }
     for method, values in wanted.items():
         got = own_answer.option_scores(LM, ITEMS, method)

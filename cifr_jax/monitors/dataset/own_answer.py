@@ -1,11 +1,12 @@
 """Which option of a multiple-choice item a model itself finds right, asked in private.
 
 The model is never let write. Text methods take the likelihood of each option's text after
-the stem, asked in chat and, after a few solved questions, as plain text: by character
-("mean"), against its likelihood after a neutral request ("pmi", after Holtzman et al.,
-arXiv 2104.08315), or that gain as a share of the surprise that there was ("npmi", in the
-spirit of Bouma 2009). "letter" shows the options and takes the probability of each one's
-letter, averaged over all rotations.
+the stem: by character ("mean"), against its likelihood after a neutral request ("pmi",
+after Holtzman et al., arXiv 2104.08315), or that gain as a share of the surprise that there
+was ("npmi", in the spirit of Bouma 2009). The stem is asked in chat, and as plain text
+after a few solved questions; of each option the larger score counts, since a model that
+makes nothing of one way of asking gains little by it. "letter" shows the options and takes
+the probability of each one's letter, averaged over all rotations.
 
 Legend: o options of all items in one list.
 """
@@ -23,8 +24,8 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 METHODS = ("mean", "pmi", "npmi", "letter")
 _LETTERS = "ABCDEFGH"
 # Solved questions, none of which the bank of `data.pointwise` holds: a small model answers
-# the next one in their manner. With them SmolLM2 is right about .85 of the bank's items
-# with four options, without them about .76.
+# the next one in their manner. Of the bank's items with four options SmolLM2 has .86 right
+# so, in chat alone .66, after no solved question .74; tiny, of its own world, 1.00 in chat.
 _SOLVED = (
     ("What do bees make?", "honey"),
     ("Which season comes after winter?", "spring"),
@@ -51,15 +52,15 @@ def _log_likelihoods(
     options: Sequence[str],
     adapter: Adapter | None,
 ) -> np.ndarray:
-    """Of each option's text after its stem, summed over both ways to ask, `[o]`; equal
-    pairs are scored once."""
+    """Of each option's text after its stem, in either way to ask, `[2, o]`; equal pairs are
+    scored once."""
     pairs = list(dict.fromkeys(zip(stems, options, strict=True)))
     prompts = [ask(lm, stem) for ask in (_chat, _plain) for stem, _ in pairs]
     ids = [lm.tokenizer.encode(option) for _, option in pairs]
     ids += [lm.tokenizer.encode(f" {option}") for _, option in pairs]
-    log_p = lm.score(prompts, ids, adapter).log_prob_n.reshape(2, len(pairs)).sum(0)
-    of_pair = dict(zip(pairs, log_p.tolist(), strict=True))
-    return np.array([of_pair[pair] for pair in zip(stems, options, strict=True)])
+    log_p_2m = lm.score(prompts, ids, adapter).log_prob_n.reshape(2, len(pairs))
+    place = {pair: i for i, pair in enumerate(pairs)}
+    return log_p_2m[:, [place[pair] for pair in zip(stems, options, strict=True)]]
 
 
 def _letter_scores(
@@ -117,12 +118,14 @@ def option_scores(
         return _letter_scores(lm, items, adapter)
     stems = [item.stem[-_MAX_CHARS:] for item in items for _ in item.options]
     options = [option for item in items for option in item.options]
-    log_p_o = _log_likelihoods(lm, stems, options, adapter)
+    log_p_2o = _log_likelihoods(lm, stems, options, adapter)
     if method == "mean":
-        return log_p_o / np.array([len(option) for option in options])
-    untold_o = _log_likelihoods(lm, [""] * len(options), options, adapter)
-    gain_o = log_p_o - untold_o
-    return gain_o if method == "pmi" else gain_o / np.maximum(-untold_o, 1e-3)
+        return (log_p_2o / np.array([len(option) for option in options])).max(0)
+    untold_2o = _log_likelihoods(lm, [""] * len(options), options, adapter)
+    gain_2o = log_p_2o - untold_2o
+    if method == "pmi":
+        return gain_2o.max(0)
+    return (gain_2o / np.maximum(-untold_2o, 1e-3)).max(0)
 
 
 def of_some(
