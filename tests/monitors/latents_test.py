@@ -7,7 +7,8 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.cluster import KMeans
 
-from cifr_jax import testing
+from cifr_jax import models, testing
+from cifr_jax.data import world
 from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.pointwise import attacks
 from cifr_jax.data.pointwise.questions import bank
@@ -261,3 +262,20 @@ def test_scores_of_texts_are_log_likelihoods_of_the_model() -> None:
 def test_unknown_method() -> None:
     with pytest.raises(UserError, match="known: mean, pmi, npmi, letter"):
         own_answer.option_scores(LM, ITEMS, "guess")
+
+
+def test_a_base_that_knows_chat_alone_is_right_about_its_own_world() -> None:
+    """The second way of asking, which it makes nothing of, does not drown the first."""
+    of = world.make_world(480, 0, (0.33, 0.37, 0.1, 0.2))
+    rng = np.random.default_rng(0)
+    items, right = [], []
+    for entity in of.select(False)[:16]:
+        wrong = [v for v in world.NEUTRAL["hue"] if v != entity.facts["hue"]]
+        options = [entity.facts["hue"], *rng.choice(wrong, 3, replace=False)]
+        order = rng.permutation(4)
+        shown = tuple(str(options[i]) for i in order)
+        stem = world.question(entity, "hue", 0)
+        items.append(Embedded(stem, shown, (0, 0), "letter"))
+        right.append(int(np.argmin(order)))
+    found = own_answer.own_answer_from(models.load("tiny"))(items)
+    assert np.mean(found.option_m == right) >= 0.9
