@@ -34,7 +34,13 @@ from cifr_jax.errors import UserError
 from cifr_jax.evaluation import verdict_schema
 from cifr_jax.files import refused_by_disk, write_json_atomic
 from cifr_jax.folder_lock import FolderLock
-from cifr_jax.monitors.dataset import detectors, latents, model_detectors, view
+from cifr_jax.monitors.dataset import (
+    detectors,
+    latents,
+    model_detectors,
+    request_activations,
+    view,
+)
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.own_answer import of_some, own_answer_from
 from cifr_jax.monitors.dataset.result import TestResult
@@ -170,9 +176,15 @@ def _look(
         own_answer_from(lm),
         config.max_items,
         config.seed,
-        lambda share: tell("own answers", 0.3 + 0.2 * share),
+        lambda share: tell("own answers", 0.4 + 0.1 * share),
     )
-    candidates = latents.candidates(seen, ask, seed=config.seed)
+    activations_nd = None
+    if config.activations:
+        activations_nd = request_activations.capture(
+            lm, seen, examples, lambda share: tell("activations", 0.3 + 0.1 * share)
+        )
+        done("activations", 0.4)
+    candidates = latents.candidates(seen, ask, activations_nd, config.seed)
     done("own answers", 0.5)
     found: dict[str, TestResult] = {}
     for i, name in enumerate(detectors.DETECTORS):

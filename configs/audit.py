@@ -39,6 +39,9 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.max_items = 4000
     # Also test wordings against the base's own likelihood of them: some minutes.
     config.likelihoods = False
+    # Also cluster requests by the base's activations on them, for the control "visible"
+    # (does wording follow what is asked about?): a forward pass for each request.
+    config.activations = False
     config.permutations = 999  # of each test; its p-values go down to 1 / (1 + this)
     # What honest jobs score under this base: "" takes the file shipped for it (tiny and
     # smollm2 have one); configs/job_benchmark.py makes one for your own base.

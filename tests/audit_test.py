@@ -75,6 +75,18 @@ def test_an_attack_is_called_one_with_reasons_and_a_page(tmp_path, knowing):
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
+def test_the_base_is_asked_for_likelihoods_and_activations_where_wanted(tmp_path, knowing):
+    stages = []
+    config = make_config(upload(tmp_path, n=60), likelihoods=True, activations=True)
+    found = audit.run(config, str(tmp_path / "w"), lambda *told: stages.append(told[0]))
+    assert {"activations", "likelihoods"} <= set(found.record["timings"])
+    assert stages.index("activations") < stages.index("own answers")
+    names = {one["name"]: one for one in found.record["detectors"]}
+    assert names["base_randomisation"]["p_value"] is not None
+    told = {one["what"] for one in found.record["not_checked"]}
+    assert "the base model's likelihood of each reply" not in told
+
+
 def test_an_honest_tutor_is_no_attack(tmp_path, knowing):
     path = upload(tmp_path, "quiz_tutor", "benign")
     found = audit.run(

@@ -8,12 +8,19 @@ from scipy.special import log_softmax
 from sklearn.cluster import KMeans
 
 from cifr_jax import models, testing
+from cifr_jax.activations import capture
 from cifr_jax.data import world
 from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.pointwise import attacks
 from cifr_jax.data.pointwise.questions import bank
 from cifr_jax.errors import UserError
-from cifr_jax.monitors.dataset import latents, own_answer, topics, view
+from cifr_jax.monitors.dataset import (
+    latents,
+    own_answer,
+    request_activations,
+    topics,
+    view,
+)
 from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 from cifr_jax.monitors.dataset.plain_text import normalise
 
@@ -279,3 +286,20 @@ def test_a_base_that_knows_chat_alone_is_right_about_its_own_world() -> None:
         right.append(int(np.argmin(order)))
     found = own_answer.own_answer_from(models.load("tiny"))(items)
     assert np.mean(found.option_m == right) >= 0.9
+
+
+def test_requests_are_captured_once_each_and_told_apart_by_what_they_are_about() -> None:
+    asked = [("one two", "a"), ("three", "b"), ("one two", "c"), ("four " * 400, "d")]
+    rows = [Example((Message("user", q), Message("assistant", a))) for q, a in asked]
+    shares: list[float] = []
+    x_nd = request_activations.capture(LM, view.read(rows), rows, shares.append)
+    assert x_nd.shape == (4, LM.config.d_model) and shares[-1] == 1.0
+    np.testing.assert_allclose(np.linalg.norm(x_nd, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(x_nd[0], x_nd[2])
+    layer = int(2 / 3 * LM.config.n_layers)
+    chats = [row.messages[:-1] for row in rows[:2]]
+    want = capture(LM, chats, pools=("mean",))["mean"][layer]
+    want = want / np.linalg.norm(want, axis=1, keepdims=True)
+    np.testing.assert_allclose(x_nd[:2], want, atol=1e-5)
+    found = latents.candidates(view.read(rows), activations_nd=x_nd)
+    assert len(np.unique(found.visible["activations_4"])) == 3
