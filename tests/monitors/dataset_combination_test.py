@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import cauchy as cauchy_distribution
-from scipy.stats import combine_pvalues, norm
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
 from cifr_jax.errors import UserError
@@ -19,9 +19,6 @@ p_vectors = st.lists(st.floats(1e-12, 0.99), min_size=1, max_size=8)
 @settings(max_examples=60, deadline=None)
 @given(p_vectors)
 def test_formulas_are_those_of_scipy(p):
-    assert combination.fisher(p) == pytest.approx(
-        combine_pvalues(p, "fisher").pvalue, abs=1e-12
-    )
     quantiles = cauchy_distribution.isf(np.array(p))
     expected = cauchy_distribution.sf(quantiles.mean())
     assert combination.cauchy(p) == pytest.approx(expected, rel=1e-6)
@@ -66,7 +63,6 @@ def test_size(correlation):
     p = norm.sf(np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own)
     p = np.ceil(p * 1000) / 1000  # as permutation p-values come
     methods = [combination.cauchy, combination.bonferroni]
-    methods += [combination.fisher] if correlation == 0 else []
     for method in methods:
         found = np.array([method(row) for row in p])
         for alpha in (0.05, 0.01):
@@ -125,34 +121,6 @@ def test_a_test_that_did_not_run_is_no_evidence():
     assert combiner.score([[np.nan, 1e-99]]) == pytest.approx([11.5])  # clipped at 1e-6
 
 
-def test_what_is_saved_comes_back(tmp_path):
-    combiner = Combiner.fit(("a", "b", "c"), *simulated(np.random.default_rng(4)))
-    combiner.save(tmp_path / "combiner.json")
-    assert Combiner.load(tmp_path / "combiner.json") == combiner
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"format": 2, "names": ["a"], "weights": [1], "bias": 0}',
-        '{"format": 1, "names": ["a"], "weights": [1, 2], "bias": 0}',
-        '{"format": 1, "names": [3], "weights": [1], "bias": 0}',
-        '{"format": 1, "names": ["a"], "weights": [NaN], "bias": 0}',
-        '{"format": 1, "names": ["a"], "weights": ["x"], "bias": 0}',
-    ],
-)
-def test_what_was_not_saved_does_not_load(tmp_path, text):
-    path = tmp_path / "combiner.json"
-    path.write_text(text)
-    with pytest.raises(UserError):
-        Combiner.load(path)
-    with pytest.raises(UserError):
-        Combiner.load(tmp_path / "missing.json")
-
-
 def test_bad_input_is_the_users():
     p, y = simulated(np.random.default_rng(5), 20)
     for call in (
@@ -160,7 +128,6 @@ def test_bad_input_is_the_users():
         lambda: combination.cauchy([0.0]),
         lambda: combination.cauchy([0.5], [-1.0]),
         lambda: combination.cauchy([0.5], [1.0, 1.0]),
-        lambda: combination.fisher([1.5]),
         lambda: combination.bonferroni([[0.5]]),
         lambda: combination.conformal(float("nan"), [1.0]),
         lambda: combination.conformal(0.0, [[1.0]]),

@@ -3,24 +3,19 @@
 Legend: j tests, n jobs.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import chi2
 
 from cifr_jax.errors import UserError
-from cifr_jax.files import write_json_atomic
 from cifr_jax.monitors.dataset.result import Floats, monte_carlo_p
 
 _MAX_CAUCHY_P = 0.99  # p = 1 would weigh minus infinity and veto every other test
 _MAX_EVIDENCE = 6.0  # -log10 p above which more is not more convincing
-_FORMAT = 1
 
 
 def _p_values(where: str, p_values: ArrayLike) -> Floats:
@@ -94,16 +89,6 @@ def shares_of(least_p: ArrayLike, rate: float) -> Floats:
         low, high = (level, high) if np.maximum(need, level).sum() < 1 else (low, level)
     found = np.maximum(need, high)
     return np.asarray(found / found.sum())
-
-
-def fisher(p_values: ArrayLike) -> float:
-    """Fisher's combination, for independent p-values only (such as of several accounts).
-
-    Raises:
-      UserError: p outside (0, 1].
-    """
-    p = _p_values("combination.fisher", p_values)
-    return float(chi2.sf(-2 * np.log(p).sum(), 2 * p.size))
 
 
 def conformal(score: float, calibration_n: ArrayLike) -> float:
@@ -217,34 +202,3 @@ class Combiner:
                 "give jobs x tests",
             )
         return np.asarray(x_nj @ np.array(self.weights) + self.bias)
-
-    def save(self, path: str | Path) -> None:
-        """Writes JSON."""
-        held = {"names": list(self.names), "weights": list(self.weights), "bias": self.bias}
-        write_json_atomic(path, {"format": _FORMAT, **held})
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Combiner":
-        """Reads what `save` wrote.
-
-        Raises:
-          UserError: no such file, or not a combiner.
-        """
-        try:
-            held = json.loads(Path(path).read_text(encoding="utf-8"))
-            names, weights = tuple(held["names"]), tuple(map(float, held["weights"]))
-            found = cls(names, weights, float(held["bias"]))
-            sound = held["format"] == _FORMAT and len(names) == len(weights)
-            sound = sound and bool(np.isfinite([*weights, found.bias]).all())
-            sound = sound and all(isinstance(name, str) for name in names)
-        except OSError as error:
-            raise UserError(
-                str(path), "cannot be read", "make one with Combiner.save"
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                str(path), "is no combiner", "make one with Combiner.save"
-            ) from error
-        if not sound:
-            raise UserError(str(path), "is no combiner", "make one with Combiner.save")
-        return found
