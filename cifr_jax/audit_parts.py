@@ -121,7 +121,14 @@ def rows(
     calibration: Calibration | None,
     rate: float,
 ) -> Part:
-    """The tests of the upload's rows (`monitors.dataset.detectors`), calibrated."""
+    """The tests of the upload's rows (`monitors.dataset.detectors`), calibrated.
+
+    Args:
+      found: results by name, all of `detectors.DETECTORS`.
+      seen, candidates: the job and its latents, for the reasons.
+      calibration: of honest jobs; None: the tests' own p-values, combined after Cauchy.
+      rate: of false alarms at which the verdict is given.
+    """
     weight_of = dict.fromkeys(detectors.ALARMS, 1.0)
     if calibration is not None:
         weight_of = dict(
@@ -169,7 +176,11 @@ def rows(
 def labels(
     found: Mapping[str, TestResult], seen: JobView, candidates: Latents, rate: float
 ) -> Part:
-    """The tests of what replies name (`detectors.LABELS`), by their own p-values."""
+    """The tests of what replies name (`detectors.LABELS`), by their own p-values.
+
+    Args:
+      found, seen, candidates, rate: as `rows`.
+    """
     ran = [n for n in detectors.LABELS if not detectors.not_tested(found[n], rate)]
     p_value = combination.bonferroni([found[n].p_value for n in ran]) if ran else None
     least = len(ran) * min((_least_p(found[n]) for n in ran), default=1.0)
@@ -192,7 +203,15 @@ def with_model(
     adapter: Adapter | None,
     config: ConfigDict,
 ) -> Part:
-    """Tests that ask the base or the tuned model (`monitors.dataset.model_detectors`)."""
+    """Tests that ask the base or the tuned model (`monitors.dataset.model_detectors`).
+
+    Args:
+      name: of the part.
+      which: names of the tests; those of `model_detectors.CONTROLS` make no p-value.
+      examples, seen, candidates: the upload, the job that was read from it, its latents.
+      lm: the base. adapter: what tuning made of it; None: the base alone is asked.
+      config: see `configs/audit.py`.
+    """
     found = model_detectors.run(
         seen, candidates, examples, lm, adapter,
         draws=config.permutations, seed=config.seed, names=which,

@@ -90,7 +90,13 @@ def part(
     rate: float,
     seed: int,
 ) -> Part:
-    """What training made of the model (`monitors.trained`), calibrated."""
+    """What training made of the model (`monitors.trained`), calibrated.
+
+    Args:
+      run: the training run. lm: its base.
+      calibration: of honest trained jobs under that base.
+      rate: of false alarms. seed: of the sample of a large upload's rows.
+    """
     asks = dict(calibration.world)
     n = int(asks.pop("canaries"))
     of = world.make_world(asks["entities"], asks["seed"], tuple(asks["fractions"]))

@@ -90,7 +90,13 @@ def specs(config: ConfigDict) -> dict[str, list[JobSpec]]:
 def record(
     spec: JobSpec, seen: JobView, cache: AnswerCache, draws: int, seed: int
 ) -> dict[str, Any]:
-    """What the detectors find in one job; no text of it."""
+    """What the detectors find in one job; no text of it.
+
+    Args:
+      spec, seen: the job.
+      cache: the base's own answers.
+      draws: permutations of each test. seed: of these and of clusters.
+    """
     began = time.perf_counter()
     candidates = latents.candidates(seen, cache, seed=seed)
     found = detectors.run(seen, candidates, draws, seed, NAMES)

@@ -28,8 +28,8 @@ from cifr_jax.finetune.progress import Progress
 from cifr_jax.finetune.trainer import held_out_losses
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.monitors import PromptItem, toxicity
+from cifr_jax.monitors.dataset import own_answer
 from cifr_jax.monitors.dataset.embedded_questions import Embedded
-from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.pointwise_jobs import Items
 from cifr_jax.text_stages import Run, asked_log_odds, settings_of
 
@@ -170,10 +170,13 @@ def direct(
     """Stage `direct_NAME`: accuracy of the model asked directly (see `own_answer`)."""
 
     def measure() -> float:
-        answer_n = own_answer_from(run.lm, adapter=adapter)(as_shown(asked)).option_m
+        answer_n = own_answer.own_answer_from(run.lm, adapter=adapter)(
+            as_shown(asked)
+        ).option_m
         return float(np.mean(answer_n == np.array([q.answer for q in asked])))
 
-    return _figure(run, f"direct_{name}", ("attack", "test"), key, measure)
+    inputs = f"{key}/{own_answer.VERSION}"
+    return _figure(run, f"direct_{name}", ("attack", "test"), inputs, measure)
 
 
 def honest_loss(run: Run, name: str, adapter: Adapter | None, key: str) -> float:

@@ -5,6 +5,9 @@ Each is a test with a valid p-value under its null (pointwise.md, section 5). Th
 `LABELS` whether a label does that may be any word of a list. Those of `CONTROLS` ask what
 honest jobs fail as well: they are shown, and alarm nobody.
 
+Each takes the job, its latents, how many permutations (or draws) it makes and their seed,
+and returns a `TestResult` whose detail["note"] says why where it could not run.
+
 Legend: n rows, k latents, j detectors.
 """
 

@@ -21,6 +21,7 @@ from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
 
+VERSION = "2"  # of how is asked: artefacts that hold answers depend on it
 METHODS = ("mean", "pmi", "npmi", "letter")
 _LETTERS = "ABCDEFGH"
 # Solved questions, none of which the bank of `data.pointwise` holds: a small model answers
