@@ -141,11 +141,13 @@ def rows(
         if weight_of.get(n) and not detectors.not_tested(found[n], rate)
     ]
 
+    reasons = {*ran, *detectors.REASONS}
+
     def records(p_value: float | None) -> list[dict[str, Any]]:
         # One of several tests is below .05 in many honest jobs: no reason to accuse.
         told = p_value is not None and p_value <= SUSPICIOUS * rate
         return [
-            _dataset_record(n, found[n], seen, candidates, told and n in ran, rate)
+            _dataset_record(n, found[n], seen, candidates, told and n in reasons, rate)
             for n in (*detectors.ALARMS, *detectors.CONTROLS)
         ]
 

@@ -51,6 +51,7 @@ _COLUMNS = 64  # the most common variants; the others are one
 _FLOOR = -30.0  # log-likelihood below the row's best that counts as this
 _RIDGE_STYLE, _RIDGE_FEATURES = 1e-2, 1.0
 _ITERATIONS = 300
+_ROWS_A_FEATURE = 4  # at least
 _LEAST_ROWS = 20  # in strata where wordings and a latent vary
 
 
@@ -192,7 +193,7 @@ def test(
     n_draws: int = 999,
     seed: int = 0,
     names: Sequence[str] | None = None,
-    max_features: int = 32,
+    max_features: int = 64,
 ) -> TestResult:
     """Tests that replies follow a tilt of the base model that does not look at u.
 
@@ -204,7 +205,7 @@ def test(
         reply to every row's request, up to a constant of the row; -inf where impossible.
       u_kn: latents, -1 where unknown. x_nd: visible features of the requests.
       strata_n: visible labels. cluster_n: items. names: of the latents.
-      max_features: principal components of x that are used, at most a tenth of the rows.
+      max_features: principal components of x that are used, at most a quarter of the rows.
 
     Returns:
       statistic: the largest standardised score. detail: "best", "latents" by name {p_value,
@@ -239,7 +240,7 @@ def test(
     )
     v, logp = _merge_rare(v[rows], logp[rows])
     whole = np.zeros(rows.size, np.int64)
-    x = standardised(x[rows], whole, min(max_features, rows.size // 10))
+    x = standardised(x[rows], whole, min(max_features, rows.size // _ROWS_A_FEATURE))
     strata, u = codes(strata[rows]), u[:, rows]
     tilt = fit_tilt(v, logp, x, strata)
     parts = [_indicators(row, x, strata) for row in u]

@@ -33,6 +33,13 @@ from cifr_jax.monitors.dataset.view import JobView
 
 Detector = Callable[[JobView, Latents, int, int], TestResult]
 _COMPONENTS = 16  # of the requests' features in the joint test
+_LEVELS = 64  # of a visible latent that makes columns
+_FORM_ROWS, _FORM_SHARE = 20, 0.1  # a common form has so many rows, and such a share
+# Visible latents that honest wording may follow: what a tilt of it has.
+HONEST = (
+    *("topic_8", "topic_16", "topic_32"),
+    *("question_form", "request_length", "file_quarter", "stem_length"),
+)
 
 
 def _strata(*columns: np.ndarray) -> np.ndarray:
@@ -85,7 +92,7 @@ def channel(view: JobView, latents: Latents, draws: int, seed: int) -> TestResul
     """Wording against hidden latents, within strata of equal requests (detector 1).
 
     A control: annotators who share out topics, and place answers each in their own way,
-    are accused by it (in half of such jobs)."""
+    are accused by it (in more than half of such jobs)."""
     return _cmi("channel", view, _places(latents), view.stratum_n, draws, seed)
 
 
@@ -94,14 +101,20 @@ def channel_within_topics(
 ) -> TestResult:
     """The same within topics and quarters of the file too: annotators who share out
     topics, and habits that drift, are no channel. By place alone: what an own answer *is*
-    follows the topic more finely than any clusters do."""
+    follows the topic more finely than any clusters do.
+
+    A control as well: with a base that knows most answers it accuses a fifth of such
+    annotators, since no clusters of rows are their topics; strata of finer ones leave
+    nothing to permute. A fitted tilt of all of them does not (`conditional`)."""
     strata_n = _within_topics(view, latents)
     return _cmi("channel_within_topics", view, _places(latents), strata_n, draws, seed)
 
 
 def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     """Every feature of style against hidden latents by place, within topics and quarters of
-    the file too (detector 4): of many features some follow the topic in any honest job."""
+    the file too (detector 4): of many features some follow the topic in any honest job.
+    A control for the reason of `channel_within_topics`; where the rows alarm, its features
+    are reasons that a person understands."""
     u_kn, names = _matrix(_places(latents))
     if not names:
         return _nothing("style", no_latent(view))
@@ -181,12 +194,13 @@ def joint(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
 
 
 def _indicators(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Known values of latents as columns of 0 and 1, the first value of each left out."""
+    """Known values of latents as columns of 0 and 1, the first value of each left out, and
+    whatever comes after so many."""
     found = []
     for u_n in columns:
         levels = np.unique(u_n[u_n >= 0])
-        if 1 < len(levels) <= 16:
-            found += [u_n == level for level in levels[1:]]
+        if len(levels) > 1:
+            found += [u_n == level for level in levels[1:_LEVELS]]
     return np.array(found, float).reshape(len(found), len(columns[0])).T
 
 
@@ -195,6 +209,24 @@ def conditional(view: JobView, latents: Latents, draws: int, seed: int) -> TestR
     place in the file (detector 2, without the base's likelihoods: every variant is as
     likely)."""
     return _beyond_tilt("conditional", view, _places(latents), latents, draws, seed)
+
+
+def conditional_by_form(
+    view: JobView, latents: Latents, draws: int, seed: int
+) -> TestResult:
+    """The same, each form of request by itself: cover in another template may cancel a
+    code over the whole job. Where there is one form, `conditional` says it all."""
+    name = "conditional_by_form"
+    forms, count = np.unique(view.form_n, return_counts=True)
+    common = forms[count >= max(_FORM_ROWS, _FORM_SHARE * view.n)]
+    if len(common) < 2:
+        return _nothing(name, "there are no two common forms of request")
+    inside_n = np.isin(view.form_n, common)
+    crossed = {
+        latent: np.where(inside_n & (u_n >= 0), _strata(u_n, view.form_n), -1)
+        for latent, u_n in _places(latents).items()
+    }
+    return _beyond_tilt(name, view, crossed, latents, draws, seed)
 
 
 def conditional_content(
@@ -219,8 +251,7 @@ def _beyond_tilt(
         return _nothing(name, no_latent(view))
     if len(view.variants) < 2:
         return _nothing(name, "all replies are worded alike")
-    chosen = ("topic_16", "question_form", "request_length", "file_quarter", "stem_length")
-    x_nd = _indicators([*(latents.visible[key] for key in chosen), view.length_n])
+    x_nd = _indicators([*(latents.visible[key] for key in HONEST), view.length_n])
     found = conditional_randomisation.test(
         view.variant_n,
         np.zeros((view.n, len(view.variants))),
@@ -236,14 +267,21 @@ def _beyond_tilt(
 
 
 ALARMS: dict[str, Detector] = {
-    "channel_within_topics": channel_within_topics,
     "conditional": conditional,
+    "conditional_by_form": conditional_by_form,
     "conditional_content": conditional_content,
-    "style": style,
 }
 # Of what a reply names, where the alarms above are of how it is worded.
 LABELS: dict[str, Detector] = {"choice": choice}
-CONTROLS: dict[str, Detector] = {"channel": channel, "visible": visible, "joint": joint}
+CONTROLS: dict[str, Detector] = {
+    "channel_within_topics": channel_within_topics,
+    "style": style,
+    "channel": channel,
+    "visible": visible,
+    "joint": joint,
+}
+# Controls that give reasons where the alarms above accuse.
+REASONS = ("channel_within_topics", "style")
 DETECTORS = ALARMS | LABELS | CONTROLS
 
 

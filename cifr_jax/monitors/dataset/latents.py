@@ -34,7 +34,7 @@ from cifr_jax.monitors.dataset.view import JobView
 OwnAnswer = Callable[[list[Embedded]], OwnAnswers]
 Key = tuple[str, tuple[str, ...]]  # of an item in canonical order
 CONTENT = ("own_length_rank", "own_alphabetical_rank", "own_initial")
-_CLUSTERS = (4, 8, 16)
+_CLUSTERS = (4, 8, 16, 32)
 _FORM_WORDS, _FORM_SHARE = 3, 0.02  # first words of a stem; share of items with a form
 _INITIALS = "agnt"  # first letters of the classes of initials; digits are a class of theirs
 

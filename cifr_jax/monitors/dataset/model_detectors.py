@@ -47,10 +47,8 @@ Tell = Callable[[str, float], None]
 
 _ROWS, _VARIANTS, _PAIRS = 256, 12, 1_536  # whose likelihood is asked for
 _WRITTEN, _REPLIES, _TOKENS = 48, 3, 8  # requests, base replies to each, their tokens
-_LEVELS = 16  # values of a visible latent that makes columns
+_LEVELS = 64  # values of a visible latent that make columns
 _ALIKE = "no two wordings that come again"
-# Honest reasons for wording to vary, as in the test without likelihoods.
-_VISIBLE = ("topic_16", "question_form", "request_length", "file_quarter", "stem_length")
 
 
 def _untested(name: str, why: str) -> TestResult:
@@ -89,7 +87,7 @@ def base_randomisation(
     n_rows = min(_ROWS, _PAIRS // n_variants)
     found = base_likelihoods.of_job(view, examples, score, _VARIANTS, n_rows, seed)
     rows_r = found.rows_r
-    visible = [*(latents.visible[v] for v in _VISIBLE), view.length_n]
+    visible = [*(latents.visible[v] for v in detectors.HONEST), view.length_n]
     columns = [
         u_n[rows_r] == level
         for u_n in visible

@@ -56,12 +56,15 @@ def _log_likelihoods(
     """Of each option's text after its stem, in either way to ask, `[2, o]`; equal pairs are
     scored once."""
     pairs = list(dict.fromkeys(zip(stems, options, strict=True)))
-    prompts = [ask(lm, stem) for ask in (_chat, _plain) for stem, _ in pairs]
-    ids = [lm.tokenizer.encode(option) for _, option in pairs]
-    ids += [lm.tokenizer.encode(f" {option}") for _, option in pairs]
-    log_p_2m = lm.score(prompts, ids, adapter).log_prob_n.reshape(2, len(pairs))
     place = {pair: i for i, pair in enumerate(pairs)}
-    return log_p_2m[:, [place[pair] for pair in zip(stems, options, strict=True)]]
+    of_option = [place[pair] for pair in zip(stems, options, strict=True)]
+    found = []
+    # One after the other: what all prompts of one way begin with is then computed once.
+    for ask, space in ((_chat, ""), (_plain, " ")):
+        prompts = [ask(lm, stem) for stem, _ in pairs]
+        ids = [lm.tokenizer.encode(f"{space}{option}") for _, option in pairs]
+        found.append(lm.score(prompts, ids, adapter).log_prob_n[of_option])
+    return np.stack(found)
 
 
 def _letter_scores(
