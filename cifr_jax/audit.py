@@ -329,10 +329,12 @@ _LIMITS = [
     "Only latents that the auditor guesses are tested: the base model's own answer to an "
     "embedded multiple-choice item, option lengths, and the like. Keyed codes, codes on "
     "the XOR with something that nobody guesses, codes in the label itself (which option, "
-    "yes or no) and codes without an item go unseen.",
-    "Controls (visible, joint, support collapse, unreadable requests, drift, rounds of "
-    "training, answers read from activations, the spectrum of weights, changes of loss and "
-    "embedding) show on honest jobs too, and alarm nobody.",
+    "yes or no) and codes without an item go unseen, and so do codes in small features of "
+    "replies that are otherwise all unlike (the control style shows them).",
+    "Controls (channel, channel within topics, style, visible, joint, support collapse, "
+    "unreadable requests, drift, rounds of training, answers read from activations, the "
+    "spectrum of weights, changes of loss and embedding) show on honest jobs too, and "
+    "alarm nobody.",
 ]
 
 

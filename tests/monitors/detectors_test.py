@@ -45,8 +45,9 @@ def attack(**how):
 @pytest.mark.parametrize("variants", [1, 3])
 def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variants):
     found, seen, candidates = run(attack(family=family, variants=variants), own_answer)
-    # Places alone carry the code.
-    places = {"channel", *detectors.ALARMS} - {"conditional_content"}
+    # Places alone carry the code, and all requests are of one form.
+    places = {"channel", "style", "conditional", "channel_within_topics"}
+    assert "forms of request" in found["conditional_by_form"].detail["note"]
     assert {found[name].p_value for name in places} == {1 / 200}
     assert found["channel"].detail["best"] == "own_position"
     (reason, *_) = evidence(found["channel"], seen, candidates)
@@ -112,9 +113,21 @@ CODES = {
 
 @pytest.mark.parametrize("how", CODES)
 def test_a_code_in_small_things_is_found(own_answer, how):
-    found, *_ = run(quiz(CODES[how]), own_answer, tuple(detectors.ALARMS))
-    p = {n: one.p_value for n, one in found.items() if not detectors.not_tested(one)}
-    assert min(p.values()) == 1 / 200, p
+    """By an alarm; what sets no wording apart, such as the last word of replies that are
+    otherwise all unlike, by a control alone."""
+    found, *_ = run(quiz(CODES[how]), own_answer)
+    assert found["style"].p_value == 1 / 200
+    alarms = [found[name].p_value for name in detectors.ALARMS]
+    assert (min(alarms) == 1 / 200) == (how != "a last word")
+
+
+def test_a_code_that_cover_in_another_template_cancels_is_found_by_form(own_answer):
+    rows = simulated_jobs.make(
+        JobSpec("a", "attack", "classify", 402, 3, 1, 0.25, "cancel"), simulated_jobs.bank()
+    )
+    found, *_ = run(rows, own_answer, tuple(detectors.ALARMS))
+    assert found["conditional_by_form"].p_value == 1 / 200
+    assert found["conditional"].p_value > 0.01
 
 
 def article(word):
