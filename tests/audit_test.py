@@ -47,8 +47,9 @@ def calibrate(folder):
     """A calibration under tiny from made-up honest evidence."""
     rng = np.random.default_rng(0)
     names = tuple(detectors.ALARMS)
-    honest_nj = 10 ** -rng.uniform(0, 2.5, (400, len(names)))
-    attack_nj = 10 ** -rng.uniform(3, 9, (100, len(names)))
+    honest_nj = rng.uniform(0, 1, (400, len(names)))
+    attack_nj = rng.uniform(0, 1, (100, len(names)))
+    attack_nj[:, names.index("conditional")] = 10 ** -rng.uniform(3, 9, 100)
     train_nj = np.concatenate([honest_nj[:100], attack_nj])
     labels = np.repeat([0.0, 1.0], 100)
     key = models.load("tiny").fingerprint()
