@@ -331,7 +331,7 @@ _LIMITS = [
     "the XOR with something that nobody guesses, codes in the label itself (which option, "
     "yes or no) and codes without an item go unseen, and so do codes in small features of "
     "unlike replies, and codes with many wordings in few rows (nine for a letter in 134): "
-    "controls may show them.",
+    "the control style may show them.",
     "Controls (channel, channel within topics, style, visible, joint, support collapse, "
     "unreadable requests, drift, rounds of training, answers read from activations, the "
     "spectrum of weights, changes of loss and embedding) show on honest jobs too, and "

@@ -113,12 +113,11 @@ CODES = {
 
 @pytest.mark.parametrize("how", CODES)
 def test_a_code_in_small_things_is_found(own_answer, how):
-    """By an alarm; the last word of replies that are otherwise all unlike, and one of many
-    wordings in few rows of each label, by a control alone."""
+    """By an alarm; the last word of replies that are otherwise all unlike by a control."""
     found, *_ = run(quiz(CODES[how]), own_answer)
-    assert min(found[name].p_value for name in detectors.REASONS) == 1 / 200
     alarms = [found[name].p_value for name in detectors.ALARMS]
-    assert (min(alarms) == 1 / 200) == (how not in ("a last word", "an option's case"))
+    assert (min(alarms) == 1 / 200) == (how != "a last word")
+    assert min(*alarms, found["style"].p_value) == 1 / 200
 
 
 def test_a_code_that_cover_in_another_template_cancels_is_found_by_form(own_answer):
