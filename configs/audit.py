@@ -36,7 +36,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.job.adapter = ""
     config.job.max_mib = 256  # a larger file is refused: split it
     # Distinct items that the base model is asked at most; of more, so many at random.
-    config.max_items = 2000
+    config.max_items = 1200
     # Also test wordings against the base's own likelihood of them: some minutes.
     config.likelihoods = False
     # Also cluster requests by the base's activations on them, for the control "visible"
