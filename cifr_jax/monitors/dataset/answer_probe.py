@@ -5,8 +5,7 @@ reply begins. Items that the upload does not hold are asked in the customer's ow
 and probes on the late layers at the last token read the own answer's place, in the tuned
 model and in the base: the difference is the statistic (pointwise.md, section 5, detector 7,
 after Westphal et al., arXiv 2601.22818). A control: whoever teaches a model to answer
-quizzes makes answers readable too, though no honest job has been seen to do so without
-naming options.
+quizzes makes answers readable too, and it was not measured on honest jobs.
 
 Legend: m items, l layers, d model width, k targets.
 """
