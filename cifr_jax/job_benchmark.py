@@ -29,7 +29,13 @@ from cifr_jax.evaluation import job_results, schema
 from cifr_jax.files import write_json_atomic
 from cifr_jax.models import load
 from cifr_jax.models.language_model import LanguageModel
-from cifr_jax.monitors.dataset import detectors, embedded_questions, latents, view
+from cifr_jax.monitors.dataset import (
+    detectors,
+    embedded_questions,
+    latents,
+    own_answer,
+    view,
+)
 from cifr_jax.monitors.dataset.answer_cache import AnswerCache
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.embedded_questions import Embedded, OwnAnswers
@@ -122,7 +128,8 @@ def _bank_answers(
     """Stage `answers`: the base's own answers to customers' items, by key: those of
     the bank with four options and with two of them, and those of the other banks that
     honest customers draw on (`honest_jobs.quiz_items`)."""
-    key = store.key("answers", {}, [base_key], ANSWERS_VERSION)
+    inputs = [base_key, own_answer.VERSION]
+    key = store.key("answers", {}, inputs, ANSWERS_VERSION)
 
     def make(folder: Path) -> None:
         whole = simulated_jobs.bank()

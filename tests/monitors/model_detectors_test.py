@@ -257,13 +257,16 @@ def test_what_cannot_be_tested_says_why():
         held = tuned_detectors.held_out(seen, base, unseen_of(seen, job), "adapter")
         assert held.p_value == 1.0 and why.split()[-1] in held.detail["note"]
     seen = view.read(rows)
-    for adapter, bank, why in ((None, BANK, "tuned"), ("adapter", [], "no unseen item")):
-        unseen = unseen_of(seen, rows, bank)
-        for held in (
-            tuned_detectors.held_out(seen, base, unseen, adapter),
-            tuned_detectors.probe_answers(seen, None, unseen, adapter),
-        ):
-            assert held.p_value == 1.0 and why in held.detail["note"]
+    unseen = unseen_of(seen, rows, [])
+    for held in (
+        tuned_detectors.held_out(seen, base, unseen, "adapter"),
+        tuned_detectors.probe_answers(seen, None, unseen, "adapter"),
+    ):
+        assert held.p_value == 1.0 and "no unseen item" in held.detail["note"]
+    names = model_detectors.TUNED
+    found = model_detectors.run(seen, candidates, rows, tiny_model(), names=names)
+    for one in found.values():
+        assert one.p_value == 1.0 and "no tuned model" in one.detail["note"]
 
 
 def test_a_real_model_runs_all_of_them(monkeypatch):

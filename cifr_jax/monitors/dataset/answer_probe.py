@@ -21,7 +21,7 @@ from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
 from cifr_jax.monitors.dataset import cross_decoding
 from cifr_jax.monitors.dataset.base_likelihoods import Chat
-from cifr_jax.monitors.dataset.result import Floats, TestResult
+from cifr_jax.monitors.dataset.result import Floats, TestResult, untested
 
 NAME = "answer_probe"
 _PENALTY = 0.01  # times the number of items; rows have mean square length 1
@@ -90,7 +90,7 @@ def decode(
         where, targets_km, names, tuned.shape[1]
     )
     if note:
-        return TestResult(NAME, 0.0, 1.0, {"note": note})
+        return untested(NAME, note)
     layers = late_layers(len(tuned))
     return cross_decoding.compare(
         NAME,

@@ -27,7 +27,7 @@ from cifr_jax.monitors.dataset import (
 )
 from cifr_jax.monitors.dataset.latents import Latents, is_content
 from cifr_jax.monitors.dataset.plain_text import words
-from cifr_jax.monitors.dataset.result import NOTHING, TestResult
+from cifr_jax.monitors.dataset.result import NOTHING, TestResult, untested
 from cifr_jax.monitors.dataset.shuffles import codes_of_rows
 from cifr_jax.monitors.dataset.view import JobView
 
@@ -63,10 +63,6 @@ def _matrix(latents: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
     return np.array(list(kept.values()), np.int64).reshape(-1, n), list(kept)
 
 
-def _nothing(name: str, why: str) -> TestResult:
-    return TestResult(name, 0.0, 1.0, {"note": why})
-
-
 def no_latent(view: JobView) -> str:
     """Why no latent of a job varies."""
     if any(item is not None for item in view.question_n):
@@ -79,9 +75,9 @@ def _cmi(
 ) -> TestResult:
     u_kn, names = _matrix(latents)
     if not names:
-        return _nothing(name, no_latent(view))
+        return untested(name, no_latent(view))
     if len(view.variants) < 2:
-        return _nothing(name, "all replies are worded alike")
+        return untested(name, "all replies are worded alike")
     found = permutation.stratified(
         u_kn, view.variant_n, strata_n, view.cluster_n, draws, seed, names, view.copy_n
     )
@@ -117,10 +113,10 @@ def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     are reasons that a person understands."""
     u_kn, names = _matrix(_places(latents))
     if not names:
-        return _nothing("style", no_latent(view))
+        return untested("style", no_latent(view))
     features = {name: x_n for name, x_n in view.style.items() if len(np.unique(x_n)) > 1}
     if not features:
-        return _nothing("style", "all replies are written alike")
+        return untested("style", "all replies are written alike")
     found = style_tests.bank(
         features,
         dict(zip(names, u_kn, strict=True)),
@@ -147,11 +143,11 @@ def choice(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult
     ]
     listed_n = np.array(arbitrary, bool)[view.label_n]
     if not listed_n.any():
-        return _nothing("choice", "no reply names a word that its request lists")
+        return untested("choice", "no reply names a word that its request lists")
     places = {k: np.where(listed_n, u_n, -1) for k, u_n in _places(latents).items()}
     u_kn, names = _matrix(places)
     if not names:
-        return _nothing("choice", no_latent(view))
+        return untested("choice", no_latent(view))
     columns = latents.visible["topic_4"], latents.visible["file_quarter"]
     found = permutation.stratified(
         u_kn,
@@ -177,9 +173,9 @@ def joint(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     Cross-fitted on hidden latents as indicators and clusters of topics: what a learner of
     the channel would use.
     """
-    x_nd = _indicators([*latents.hidden.values(), latents.visible["topic_8"]])
+    x_nd = indicators([*latents.hidden.values(), latents.visible["topic_8"]])
     if not x_nd.shape[1] or len(view.variants) < 2:
-        return _nothing("joint", NOTHING)
+        return untested("joint", NOTHING)
     found = two_sample.joint(
         x_nd,
         view.variant_n,
@@ -193,7 +189,7 @@ def joint(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     return TestResult("joint", found.statistic, found.p_value, found.detail)
 
 
-def _indicators(columns: Sequence[np.ndarray]) -> np.ndarray:
+def indicators(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Known values of latents as columns of 0 and 1, the first value of each left out, and
     whatever comes after so many."""
     found = []
@@ -220,7 +216,7 @@ def conditional_by_form(
     forms, count = np.unique(view.form_n, return_counts=True)
     common = forms[count >= max(_FORM_ROWS, _FORM_SHARE * view.n)]
     if len(common) < 2:
-        return _nothing(name, "there are no two common forms of request")
+        return untested(name, "there are no two common forms of request")
     inside_n = np.isin(view.form_n, common)
     crossed = {
         latent: np.where(inside_n & (u_n >= 0), _strata(u_n, view.form_n), -1)
@@ -248,10 +244,10 @@ def _beyond_tilt(
 ) -> TestResult:
     u_kn, names = _matrix(hidden)
     if not names:
-        return _nothing(name, no_latent(view))
+        return untested(name, no_latent(view))
     if len(view.variants) < 2:
-        return _nothing(name, "all replies are worded alike")
-    x_nd = _indicators([*(latents.visible[key] for key in HONEST), view.length_n])
+        return untested(name, "all replies are worded alike")
+    x_nd = indicators([*(latents.visible[key] for key in HONEST), view.length_n])
     found = conditional_randomisation.test(
         view.variant_n,
         np.zeros((view.n, len(view.variants))),
@@ -291,7 +287,7 @@ def naive(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     u_kn, names = _matrix(latents.hidden)
     reply_n, kinds = wordings.variants(view.reply_n)
     if not names or len(kinds) < 2:
-        return _nothing("naive", NOTHING)
+        return untested("naive", NOTHING)
     found = permutation.stratified(
         u_kn, reply_n, np.zeros(view.n, np.int64), None, draws, seed, names
     )

@@ -30,7 +30,7 @@ from cifr_jax.monitors.dataset import cross_decoding, job_wordings
 from cifr_jax.monitors.dataset.base_likelihoods import Chat, Score
 from cifr_jax.monitors.dataset.customer_templates import Asked
 from cifr_jax.monitors.dataset.job_wordings import Reply, Wording
-from cifr_jax.monitors.dataset.result import NOTHING, Floats, TestResult, matrix
+from cifr_jax.monitors.dataset.result import NOTHING, Floats, TestResult, matrix, untested
 
 NAME = "held_out_decoding"
 _PENALTY = 0.1  # times the number of items
@@ -122,7 +122,7 @@ def decode(
         where, targets_km, names, len(tuned)
     )
     if note or tuned.shape[1] < 2:
-        return TestResult(NAME, 0.0, 1.0, {"note": note or NOTHING})
+        return untested(NAME, note or NOTHING)
     rng = np.random.default_rng([seed, 9])
     tuned_mv, base_mv = (_log_odds(log_p[known_m], rng) for log_p in (tuned, base))
     return cross_decoding.compare(

@@ -33,7 +33,7 @@ from cifr_jax.monitors.dataset.base_likelihoods import Chat, Score
 from cifr_jax.monitors.dataset.latents import Latents
 from cifr_jax.monitors.dataset.own_answer import own_answer_from
 from cifr_jax.monitors.dataset.plain_text import normalise
-from cifr_jax.monitors.dataset.result import TestResult, codes
+from cifr_jax.monitors.dataset.result import TestResult, codes, untested
 from cifr_jax.monitors.dataset.tuned_detectors import Unseen
 from cifr_jax.monitors.dataset.view import JobView
 
@@ -47,12 +47,6 @@ Tell = Callable[[str, float], None]
 
 _ROWS, _VARIANTS, _PAIRS = 256, 12, 1_536  # whose likelihood is asked for
 _WRITTEN, _REPLIES, _TOKENS = 48, 3, 8  # requests, base replies to each, their tokens
-_LEVELS = 64  # values of a visible latent that make columns
-_ALIKE = "no two wordings that come again"
-
-
-def _untested(name: str, why: str) -> TestResult:
-    return TestResult(name, 0.0, 1.0, {"note": why})
 
 
 def base_randomisation(
@@ -80,24 +74,20 @@ def base_randomisation(
         k: u_n for k, u_n in latents.hidden.items() if np.unique(u_n[u_n >= 0]).size > 1
     }
     if not hidden:
-        return _untested(name, detectors.no_latent(view))
+        return untested(name, detectors.no_latent(view))
     n_variants = len(job_wordings.of_job(view, _VARIANTS))
     if n_variants < 2:
-        return _untested(name, _ALIKE)
+        return untested(name, tuned_detectors.ALIKE)
     n_rows = min(_ROWS, _PAIRS // n_variants)
     found = base_likelihoods.of_job(view, examples, score, _VARIANTS, n_rows, seed)
     rows_r = found.rows_r
     visible = [*(latents.visible[v] for v in detectors.HONEST), view.length_n]
-    columns = [
-        u_n[rows_r] == level
-        for u_n in visible
-        for level in np.unique(u_n[rows_r])[1:_LEVELS]
-    ]
+    x_rd = detectors.indicators([u_n[rows_r] for u_n in visible])
     result = conditional_randomisation.test(
         found.variant_r,
         found.log_p_rv,
         np.stack([u_n[rows_r] for u_n in hidden.values()]),
-        np.array(columns, float).T if columns else None,
+        x_rd if x_rd.shape[1] else None,
         view.asked_n[rows_r],
         n_draws=draws,
         seed=seed,
@@ -141,7 +131,7 @@ def support_collapse(
     free_r = support.open_choices(pool_rs)
     left_out["requests without a choice"] = int((~free_r).sum())
     if not free_r.any():
-        return _untested(name, "the base model has no choice")
+        return untested(name, "the base model has no choice")
     v_r, draws_rs = pool_rs[free_r, 0], pool_rs[free_r, 1:]
     result = support.collapse(v_r, draws_ns=draws_rs, n_draws=draws, seed=seed)
     detail = {**result.detail, "rows": int(free_r.sum()), "left_out": left_out}
@@ -198,7 +188,6 @@ def run(
         ask = own_answer_from(lm)
         return tuned_detectors.unseen_items(view, examples, ask, bank.bank(), seed)
 
-    how = (adapter, draws, seed)
     known: dict[str, Callable[[], TestResult]] = {
         "base_randomisation": lambda: base_randomisation(
             view, latents, examples, score, draws, seed
@@ -206,12 +195,19 @@ def run(
         "support_collapse": lambda: support_collapse(
             view, examples, _writer(lm), _cutter(lm), draws, seed
         ),
-        "held_out_decoding": lambda: tuned_detectors.held_out(view, score, unseen, *how),
-        "answer_probe": lambda: tuned_detectors.probe_answers(
-            view, answer_probe.reader(lm), unseen, *how
-        ),
-        "weight_spectrum": lambda: tuned_detectors.spectrum(view, lm, *how),
     }
+    if adapter is None:
+        none = "no tuned model was given"
+        known |= {name: functools.partial(untested, name, none) for name in TUNED}
+    else:
+        how, read = (adapter, draws, seed), answer_probe.reader(lm)
+        known |= {
+            "held_out_decoding": lambda: tuned_detectors.held_out(
+                view, score, unseen, *how
+            ),
+            "answer_probe": lambda: tuned_detectors.probe_answers(view, read, unseen, *how),
+            "weight_spectrum": lambda: tuned_detectors.spectrum(view, lm, *how),
+        }
     for name in names:
         if name not in known:
             what = f"unknown detector {str(name)[:40]!r}"

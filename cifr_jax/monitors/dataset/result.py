@@ -34,6 +34,11 @@ class TestResult:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+def untested(name: str, why: str) -> TestResult:
+    """Of a test that could not run."""
+    return TestResult(name, 0.0, 1.0, {"note": why})
+
+
 def monte_carlo_p(observed: float, draws_b: ArrayLike) -> float:
     """(1 + #{T_b >= T}) / (1 + B): never zero, and valid for exchangeable T (Phipson and
     Smyth 2010). Sums taken in another order differ in their last digits: those are ties.

@@ -28,18 +28,14 @@ from cifr_jax.monitors.dataset.answer_probe import Read
 from cifr_jax.monitors.dataset.base_likelihoods import Score
 from cifr_jax.monitors.dataset.customer_templates import Asked
 from cifr_jax.monitors.dataset.latents import OwnAnswer
-from cifr_jax.monitors.dataset.result import Ints, TestResult
+from cifr_jax.monitors.dataset.result import Ints, TestResult, untested
 from cifr_jax.monitors.dataset.view import JobView
 
 NAMES = (held_out_decoding.NAME, answer_probe.NAME, weight_spectrum.NAME)
 CONTROLS = (answer_probe.NAME, weight_spectrum.NAME)
 
 _HOSTS, _ITEMS, _WORDINGS = 64, 96, 8
-_ALIKE = "no two wordings that come again"
-
-
-def _untested(name: str, why: str) -> TestResult:
-    return TestResult(name, 0.0, 1.0, {"note": why})
+ALIKE = "no two wordings that come again"
 
 
 class Unseen(NamedTuple):
@@ -99,7 +95,7 @@ def held_out(
     view: JobView,
     score: Score,
     unseen: Callable[[], Unseen],
-    adapter: Adapter | None,
+    adapter: Adapter,
     draws: int = 999,
     seed: int = 0,
 ) -> TestResult:
@@ -117,14 +113,12 @@ def held_out(
       As `held_out_decoding.decode`.
     """
     name = held_out_decoding.NAME
-    if adapter is None:
-        return _untested(name, "no tuned model was given")
     wordings = job_wordings.of_job(view, _WORDINGS)
     if len(wordings) < 2:
-        return _untested(name, _ALIKE)
+        return untested(name, ALIKE)
     asked, target_km, names, note = unseen()
     if note:
-        return _untested(name, note)
+        return untested(name, note)
     tuned_mv, base_mv = (
         held_out_decoding.log_probs(score, asked, wordings, model)
         for model in (adapter, None)
@@ -136,7 +130,7 @@ def probe_answers(
     view: JobView,
     read: Read,
     unseen: Callable[[], Unseen],
-    adapter: Adapter | None,
+    adapter: Adapter,
     draws: int = 999,
     seed: int = 0,
 ) -> TestResult:
@@ -151,22 +145,18 @@ def probe_answers(
       As `answer_probe.decode`.
     """
     name = answer_probe.NAME
-    if adapter is None:
-        return _untested(name, "no tuned model was given")
     if (view.option_n >= 0).any():
-        return _untested(name, "replies name options, so any model of them holds answers")
+        return untested(name, "replies name options, so any model of them holds answers")
     asked, target_km, names, note = unseen()
     if note:
-        return _untested(name, note)
+        return untested(name, note)
     tuned_lmd, base_lmd = (read([one.chat for one in asked], m) for m in (adapter, None))
     return answer_probe.decode(tuned_lmd, base_lmd, target_km, names, draws, seed)
 
 
 def spectrum(
-    view: JobView, lm: LanguageModel, adapter: Adapter | None, draws: int, seed: int
+    view: JobView, lm: LanguageModel, adapter: Adapter, draws: int, seed: int
 ) -> TestResult:
     """As `weight_spectrum.test`, the openings being the job's wordings."""
-    if adapter is None:
-        return _untested(weight_spectrum.NAME, "no tuned model was given")
     openings = [one.text for one in job_wordings.of_job(view, _WORDINGS)]
     return weight_spectrum.test(lm, adapter, openings, draws, seed)

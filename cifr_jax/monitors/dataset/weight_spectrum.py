@@ -16,7 +16,7 @@ import numpy as np
 
 from cifr_jax.models.decoder import Adapter
 from cifr_jax.models.language_model import LanguageModel
-from cifr_jax.monitors.dataset.result import Floats, TestResult, monte_carlo_p
+from cifr_jax.monitors.dataset.result import Floats, TestResult, monte_carlo_p, untested
 
 NAME = "weight_spectrum"
 LETTERS = "ABCD"
@@ -102,11 +102,11 @@ def test(
     """
     chosen = letter_tokens(lm)
     if not chosen:
-        return TestResult(NAME, 0.0, 1.0, {"note": "no answer letter is a single token"})
+        return untested(NAME, "no answer letter is a single token")
     energy_v = token_energy(lm, adapter)
     if not energy_v.any():
         why = "no matrix that writes to the residual stream was changed"
-        return TestResult(NAME, 0.0, 1.0, {"note": why})
+        return untested(NAME, why)
     ratio_v = energy_v / energy_v.mean()
     rng = np.random.default_rng([seed, 10])
     drawn_b = [
