@@ -16,13 +16,14 @@ from cifr_jax.monitors.dataset.view import JobView
 class Looked(NamedTuple):
     """What was looked at.
 
-    parts: with their figures.
-    seen: the rows.
-    lm: the base.
-    run: the training run that was given, or None.
-    n_unasked: rows with an item that the base was not asked.
-    calibrations: digest of each by the part that took it.
-    calibrated_rows: of the largest honest job of the rows' calibration; 0: unknown.
+    Attributes:
+      parts: with their figures.
+      seen: the rows.
+      lm: the base.
+      run: the training run that was given, or None.
+      n_unasked: rows with an item that the base was not asked.
+      calibrations: digest of each by the part that took it.
+      calibrated_rows: of the largest honest job of the rows' calibration; 0: unknown.
     """
 
     parts: list[Part]
