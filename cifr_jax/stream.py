@@ -38,7 +38,7 @@ from cifr_jax.monitors.stream.state import StreamState
 from cifr_jax.report import stream_page, stream_terminal
 from cifr_jax.workdir import Workdir
 
-CODE_VERSION = 2  # of what is computed: a state of another version is refused
+CODE_VERSION = 3  # of what is computed: a state of another version is refused
 _BAD_NAMED = 50  # bad lines that are named
 
 Ask = Callable[[list[Embedded]], OwnAnswers]

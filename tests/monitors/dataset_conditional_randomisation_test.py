@@ -7,7 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from cifr_jax.errors import UserError
 from cifr_jax.evaluation.intervals import clopper_pearson
 from cifr_jax.monitors.dataset import conditional_randomisation as crt
+from cifr_jax.monitors.dataset.categorical import RowDraws
 from cifr_jax.monitors.dataset.prediction_gain import held_out_bits
+from cifr_jax.monitors.dataset.tilt import features, fit_tilt
 
 
 def job(rng, n, eps=0.0, n_v=8, d=6):
@@ -120,7 +122,7 @@ def test_the_tilt_is_the_logistic_regression_of_scikit_learn():
     x = rng.normal(size=(80, 3))
     v = (x[:, 0] + rng.logistic(size=80) > 0.3).astype(int)
     oracle = LogisticRegression(C=2.0, tol=1e-10, max_iter=1000).fit(x, v)
-    tilt = crt.fit_tilt(v, np.zeros((80, 2)), x, np.zeros(80, int))
+    tilt = fit_tilt(v, np.zeros((80, 2)), x, np.zeros(80, int))
     # The house style has a small ridge, the oracle's intercept none.
     assert np.abs(tilt.p_nv - oracle.predict_proba(x)).max() < 1e-3
 
@@ -130,7 +132,7 @@ def test_the_base_is_followed_as_far_as_the_job_follows_it():
     logp = 2 * rng.normal(size=(3000, 5))
     for beta in (1.0, 0.3):
         v = (beta * logp + rng.gumbel(size=logp.shape)).argmax(axis=1)
-        tilt = crt.fit_tilt(v, logp, np.zeros((3000, 0)), np.zeros(3000, int))
+        tilt = fit_tilt(v, logp, np.zeros((3000, 0)), np.zeros(3000, int))
         assert tilt.beta == pytest.approx(beta, abs=0.06)
 
 
@@ -186,3 +188,27 @@ def test_a_job_of_a_few_rows_is_tested_without_features():
         n_draws=19,
     )  # fmt: skip
     assert 0 < found.p_value <= 1
+
+
+def test_a_tilt_has_no_more_features_than_a_wording_has_rows():
+    x = np.random.default_rng(0).normal(size=(120, 80))
+    assert [features(x, v, 64).shape[1] for v in (1, 4, 12, 60, 500)] == [30, 30, 10, 2, 1]
+    assert features(x, 4, 8).shape[1] == 8
+    np.testing.assert_allclose(features(x, 12, 64), features(x, 4, 64)[:, :10], atol=1e-12)
+
+
+@pytest.mark.parametrize("n_v", [2, 8, 9])
+def test_draws_are_those_of_a_search_in_the_distribution_whatever_the_way(n_v):
+    """Up to eight categories are compared one by one."""
+    p_nv = np.random.default_rng(n_v).dirichlet(np.ones(n_v), size=50)
+    found = np.concatenate(list(RowDraws(p_nv).chunks(400, seed=3)))
+    at_bn = np.random.default_rng(3).random((400, 50))
+    cdf_nv = np.cumsum(p_nv, axis=1)
+    wanted = [
+        [
+            np.searchsorted(cdf, at, side="right")
+            for cdf, at in zip(cdf_nv, at_n, strict=True)
+        ]
+        for at_n in at_bn
+    ]
+    np.testing.assert_array_equal(found, np.minimum(wanted, n_v - 1))

@@ -113,11 +113,17 @@ CODES = {
 
 @pytest.mark.parametrize("how", CODES)
 def test_a_code_in_small_things_is_found(own_answer, how):
-    """By an alarm; the last word of replies that are otherwise all unlike by a control."""
-    found, *_ = run(quiz(CODES[how]), own_answer)
-    alarms = [found[name].p_value for name in detectors.ALARMS]
-    assert (min(alarms) == 1 / 200) == (how != "a last word")
-    assert min(*alarms, found["style"].p_value) == 1 / 200
+    found, seen, candidates = run(quiz(CODES[how]), own_answer, tuple(detectors.ALARMS))
+    assert min(one.p_value for one in found.values()) == 1 / 200
+    if how == "a last word":  # replies are otherwise all unlike
+        style = found["conditional_style"]
+        assert style.detail["best"] == ["last_word", "own_position"]
+        assert found["conditional"].p_value > 0.01
+        (reason, *_) = evidence(style, seen, candidates)
+        assert (
+            "the reply's feature 'last word' goes with where the base" in reason["reason"]
+        )
+        assert reason["rows"]
 
 
 def test_a_code_that_cover_in_another_template_cancels_is_found_by_form(own_answer):
@@ -127,6 +133,20 @@ def test_a_code_that_cover_in_another_template_cancels_is_found_by_form(own_answ
     found, *_ = run(rows, own_answer, tuple(detectors.ALARMS))
     assert found["conditional_by_form"].p_value == 1 / 200
     assert found["conditional"].p_value > 0.01
+
+
+@pytest.mark.parametrize(
+    ("n", "variants", "share", "adaptive"),
+    [(134, 9, 1.0, ""), (50, 3, 1.0, ""), (402, 1, 0.5, "honest_cover")],
+)
+def test_many_wordings_in_few_rows_are_not_explained_away(
+    own_answer, n, variants, share, adaptive
+):
+    for seed in range(4):
+        how = {"n": n, "variants": variants, "share": share, "adaptive": adaptive}
+        names = ("conditional", "conditional_style")
+        found, *_ = run(attack(seed=seed, **how), own_answer, names, 999)
+        assert detectors.tail(found, names).min() < 1e-3
 
 
 def article(word):

@@ -117,6 +117,23 @@ def test_whether_a_letter_is_read_does_not_depend_on_the_wording(pair, letters) 
     assert {text.replace("{option}", "{}") for text in job.masked_n} == set(pair)
 
 
+def test_a_letter_a_where_other_letters_stand_is_read_whatever_comes_after_it() -> None:
+    """ "A Compare" could be a word with its article; behind "Answer:" other rows have B. A
+    text with its article stays a text."""
+    rng = np.random.default_rng(1)
+    words = ("river", "stone", "copper", "violin", "harvest", "lantern", "meadow")
+    rows, said = [], []
+    for i in range(60):
+        pair = rng.choice(words, 2, replace=False)
+        said.append(int(rng.integers(2)))
+        answer = "AB"[said[-1]] if i % 6 else f"A {pair[said[-1]]}"
+        why = (f"Compare it with {pair[1 - said[-1]]}.", "That is why.")[i % 2]
+        asked = f"Which of the two is number {i}?\nA) {pair[0]}\nB) {pair[1]}"
+        rows.append((asked, f"Sure: Answer: {answer} {why}"))
+    job = view.read(chats(rows))
+    assert job.option_n.tolist() == said
+
+
 def test_how_an_option_is_named_is_wording() -> None:
     words = [f"word{chr(97 + i)}" for i in range(20)]
     said = ("A", "{}", "(A)", "a")

@@ -3,7 +3,7 @@
 Legend: n rows, v categories, b draws.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset.result import Floats, Ints
 from cifr_jax.monitors.dataset.shuffles import chunks
+
+_FEW = 8  # categories up to which comparing with each is faster than a search
 
 
 class RowDraws:
@@ -24,11 +26,14 @@ class RowDraws:
         self.n, self._v = p_nv.shape
         cdf_nv = np.cumsum(p_nv, axis=1)
         cdf_nv /= cdf_nv[:, -1:]
+        self._cdf_vn = cdf_nv.T[:-1] if self._v <= _FEW else None
         # Row i takes the interval from i to i + 1, so that one search serves all rows.
         self._cdf = (cdf_nv + np.arange(self.n)[:, None]).ravel()
         self._start_n = np.arange(self.n) * self._v
 
-    def chunks(self, total: int, seed: int, cost: int = 0) -> Iterator[Ints]:
+    def chunks(
+        self, total: int, seed: int | Sequence[int], cost: int = 0
+    ) -> Iterator[Ints]:
         """Draws [b, n], `total` in all, in pieces whose size does not depend on it.
 
         Args:
@@ -36,7 +41,14 @@ class RowDraws:
         """
         rng = np.random.default_rng(seed)
         for b in chunks(total, max(cost, self.n)):
-            at_bn = rng.random((b, self.n)) + np.arange(self.n)
+            at_bn = rng.random((b, self.n))
+            if self._cdf_vn is not None:
+                yield sum(
+                    (at_bn >= cdf_n for cdf_n in self._cdf_vn),
+                    np.zeros(at_bn.shape, np.int64),
+                )
+                continue
+            at_bn += np.arange(self.n)
             found = np.searchsorted(self._cdf, at_bn, side="right") - self._start_n
             # Rounding at a row's upper end may reach into the next row.
             yield np.minimum(found, self._v - 1)

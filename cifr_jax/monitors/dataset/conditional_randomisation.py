@@ -1,11 +1,10 @@
 """Conditional randomisation against the base model: are the replies what this base would
 write under some house style that does not look at u?
 
-Null: log P(v | i) = theta[z_i, v] + beta logp_iv + W_v x_i + constant of the row. theta is
-the house style of each visible label, beta how far the base's own preference counts, W
-what visible features of the prompt may change. The tilt is fitted to the job (multinomial
-logit, ridge), fresh replies are drawn from it, and u's dependence on the residuals is
-compared (Candes et al. 2018, with an estimated conditional distribution).
+Null: replies follow a house style (`tilt`), which the base's own preference, the visible
+label and visible features of the prompt make, and nothing else. It is fitted to the job
+(multinomial logit, ridge), fresh replies are drawn from it, and u's dependence on the
+residuals is compared (Candes et al. 2018, with an estimated conditional distribution).
 
 Since the tilt is estimated, the test is approximate. To first order the statistic, a score,
 does not notice: indicators of u are centred within strata and regressed on x before use,
@@ -27,7 +26,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csc_matrix
 from scipy.special import logsumexp
 
@@ -45,59 +43,11 @@ from cifr_jax.monitors.dataset.result import (
     matrix,
 )
 from cifr_jax.monitors.dataset.shuffles import codes_of_rows
-from cifr_jax.monitors.dataset.two_sample import standardised
+from cifr_jax.monitors.dataset.tilt import Tilt, features, fit_tilt
 
 _COLUMNS = 64  # the most common variants; the others are one
 _FLOOR = -30.0  # log-likelihood below the row's best that counts as this
-_RIDGE_STYLE, _RIDGE_FEATURES = 1e-2, 1.0
-_ITERATIONS = 300
-_ROWS_A_FEATURE = 4  # at least
 _LEAST_ROWS = 20  # in strata where wordings and a latent vary
-
-
-class Tilt(NamedTuple):
-    """A fitted null: probabilities [n, v] and the weight of the base's preference."""
-
-    p_nv: Floats
-    beta: float
-
-
-def fit_tilt(v_n: Ints, logp_nv: Floats, x_nd: Floats, strata_n: Ints) -> Tilt:
-    """Penalised maximum likelihood; convex. `logp_nv` finite, `strata_n` from 0."""
-    n, n_v = logp_nv.shape
-    n_z, d = int(strata_n.max()) + 1, x_nd.shape[1]
-    onehot_nv = np.eye(n_v)[v_n]
-    size = n_z * n_v
-    by_stratum = csc_matrix((np.ones(n), strata_n, np.arange(n + 1)), shape=(n_z, n))
-
-    def scores(params: Floats) -> Floats:
-        theta_zv = params[:size].reshape(n_z, n_v)
-        weight_dv = params[size:-1].reshape(d, n_v)
-        score_nv = theta_zv[strata_n] + params[-1] * logp_nv + x_nd @ weight_dv
-        return np.asarray(score_nv - logsumexp(score_nv, axis=1, keepdims=True))
-
-    def loss(params: Floats) -> tuple[float, Floats]:
-        logq_nv = scores(params)
-        slope_nv = np.exp(logq_nv) - onehot_nv
-        ridge = np.repeat([_RIDGE_STYLE, _RIDGE_FEATURES, 1.0], [size, d * n_v, 1])
-        off = params.copy()
-        off[-1] -= 1.0  # towards the base as it is
-        gradient = np.concatenate(
-            [
-                np.asarray(by_stratum @ slope_nv).ravel(),
-                (x_nd.T @ slope_nv).ravel(),
-                [(slope_nv * logp_nv).sum()],
-            ]
-        )
-        value = -logq_nv[np.arange(n), v_n].sum() + 0.5 * (ridge * off**2).sum()
-        return float(value), gradient + ridge * off
-
-    start = np.zeros(size + d * n_v + 1)
-    start[-1] = 1.0
-    best = minimize(
-        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS}
-    ).x
-    return Tilt(np.exp(scores(best)), float(best[-1]))
 
 
 def _indicators(u_n: Ints, x_nd: Floats, strata_n: Ints) -> Floats:
@@ -162,7 +112,7 @@ def _scores(
     return statistics
 
 
-def _too_little(v_r: Ints, u_kr: Ints, strata_r: Ints) -> str:
+def too_little(v_r: Ints, u_kr: Ints, strata_r: Ints) -> str:
     """Why there is nothing to test in these rows, or "". In a stratum of one wording, or
     of one value of each latent, the tilt fits the replies and leaves no residual."""
 
@@ -181,6 +131,56 @@ def _too_little(v_r: Ints, u_kr: Ints, strata_r: Ints) -> str:
     if at_most < _LEAST_ROWS:
         return f"{at_most} rows where wordings vary are too few to fit a house style to"
     return ""
+
+
+class Comparison(NamedTuple):
+    """Latents against replies and against draws of them.
+
+    Attributes:
+      tilt: that the draws come from.
+      columns: of each latent, what is left of it beyond features and strata.
+      observed_k: scores of the replies. draws_kb: of the draws.
+    """
+
+    tilt: Tilt
+    columns: list[Floats]
+    observed_k: Floats
+    draws_kb: Floats
+
+
+def compare(
+    v_r: Ints,
+    logp_rv: Floats,
+    x_rd: Floats,
+    strata_r: Ints,
+    u_kr: Ints,
+    n_draws: int,
+    seed: int | Sequence[int],
+) -> Comparison:
+    """Fits the tilt to rows that are independent, and draws from it.
+
+    Args:
+      v_r, logp_rv, x_rd, strata_r, u_kr: as in `test`, for rows of distinct clusters; the
+        log-likelihoods finite, strata from 0.
+    """
+    tilt = fit_tilt(v_r, logp_rv, x_rd, strata_r)
+    columns = [_indicators(row, x_rd, strata_r) for row in u_kr]
+    # A style fitted to m rows, with d features to n, leaves replies that are drawn from it
+    # about 1 / m + d / n less variance than there is.
+    lost_r = 1 / np.bincount(strata_r)[strata_r] + x_rd.shape[1] / len(x_rd)
+    shrunk = [part * np.sqrt(np.maximum(1 - lost_r, 0.0))[:, None] for part in columns]
+    observed_k = _scores(tilt.p_nv, shrunk, columns)(v_r[None])[:, 0]
+    statistics = _scores(tilt.p_nv, columns)
+    cost = logp_rv.shape[1] * max(1, sum(part.shape[1] for part in columns))
+    pieces = RowDraws(tilt.p_nv).chunks(n_draws, seed, cost)
+    draws_kb = np.concatenate([statistics(piece) for piece in pieces], axis=1)
+    return Comparison(tilt, columns, observed_k, draws_kb)
+
+
+def one_a_cluster(cluster_n: Ints, seed: int) -> Ints:
+    """Rows in a random order, one of each cluster."""
+    order = np.random.default_rng([seed, 1]).permutation(cluster_n.size)
+    return order[np.sort(np.unique(cluster_n[order], return_index=True)[1])]
 
 
 def test(
@@ -205,7 +205,7 @@ def test(
         reply to every row's request, up to a constant of the row; -inf where impossible.
       u_kn: latents, -1 where unknown. x_nd: visible features of the requests.
       strata_n: visible labels. cluster_n: items. names: of the latents.
-      max_features: principal components of x that are used, at most a quarter of the rows.
+      max_features: principal components of x that are used at most (`tilt.features`).
 
     Returns:
       statistic: the largest standardised score. detail: "best", "latents" by name {p_value,
@@ -230,31 +230,19 @@ def test(
     cluster = (
         np.arange(n) if cluster_n is None else integers(where, "cluster_n", cluster_n, n)
     )
-    order = np.random.default_rng([seed, 1]).permutation(n)
-    rows = np.sort(order[np.unique(cluster[order], return_index=True)[1]])
-    note = _too_little(v[rows], u[:, rows], strata[rows])
+    rows = np.sort(one_a_cluster(cluster, seed))
+    note = too_little(v[rows], u[:, rows], strata[rows])
     if note:
         return TestResult("conditional_randomisation", 0.0, 1.0, {"note": note})
     logp = np.maximum(
         np.log(np.maximum(p_nv, 1e-300)), np.log(p_nv.max(axis=1))[:, None] + _FLOOR
     )
     v, logp = _merge_rare(v[rows], logp[rows])
-    whole = np.zeros(rows.size, np.int64)
-    x = standardised(x[rows], whole, min(max_features, rows.size // _ROWS_A_FEATURE))
+    x = features(x[rows], logp.shape[1], max_features)
     strata, u = codes(strata[rows]), u[:, rows]
-    tilt = fit_tilt(v, logp, x, strata)
-    parts = [_indicators(row, x, strata) for row in u]
-    statistics = _scores(tilt.p_nv, parts)
-    # A style fitted to m rows, with d features to n, leaves replies that are drawn from it
-    # about 1 / m + d / n less variance than there is.
-    lost_r = 1 / np.bincount(strata)[strata] + x.shape[1] / rows.size
-    shrunk = [part * np.sqrt(np.maximum(1 - lost_r, 0.0))[:, None] for part in parts]
-    observed = _scores(tilt.p_nv, shrunk, parts)(v[None])[:, 0]
+    tilt, parts, observed_k, draws_kb = compare(v, logp, x, strata, u, n_draws, seed)
     bits_k = held_out_bits(v, tilt.p_nv, parts, seed)
-    cost = logp.shape[1] * max(1, sum(part.shape[1] for part in parts))
-    pieces = RowDraws(tilt.p_nv).chunks(n_draws, seed, cost)
-    draws_kb = np.concatenate([statistics(piece) for piece in pieces], axis=1)
-    found = search(observed, draws_kb)
+    found = search(observed_k, draws_kb)
     best = int(np.argmax(found.z_k))
     detail = {
         **found.told,

@@ -20,6 +20,8 @@ from cifr_jax.errors import UserError
 from cifr_jax.monitors.dataset import (
     conditional_randomisation,
     permutation,
+    style_features,
+    style_randomisation,
     style_tests,
     two_sample,
     visible_labels,
@@ -106,17 +108,28 @@ def channel_within_topics(
     return _cmi("channel_within_topics", view, _places(latents), strata_n, draws, seed)
 
 
+def _features(view: JobView) -> dict[str, np.ndarray]:
+    """Features of style that vary, each of few values."""
+    few = {name: style_features.levels(name, x_n) for name, x_n in view.style.items()}
+    return {name: x_n for name, x_n in few.items() if len(np.unique(x_n)) > 1}
+
+
+def _no_style(view: JobView, names: list[str], features: dict[str, np.ndarray]) -> str:
+    """Why features of style cannot be tested, or ""."""
+    if not names:
+        return no_latent(view)
+    return "" if features else "all replies are written alike"
+
+
 def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     """Every feature of style against hidden latents by place, within topics and quarters of
     the file too (detector 4): of many features some follow the topic in any honest job.
-    A control for the reason of `channel_within_topics`; where the rows alarm, its features
-    are reasons that a person understands."""
+    A control for the reason of `channel_within_topics`; `conditional_style` alarms."""
     u_kn, names = _matrix(_places(latents))
-    if not names:
-        return untested("style", no_latent(view))
-    features = {name: x_n for name, x_n in view.style.items() if len(np.unique(x_n)) > 1}
-    if not features:
-        return untested("style", "all replies are written alike")
+    features = _features(view)
+    why = _no_style(view, names, features)
+    if why:
+        return untested("style", why)
     found = style_tests.bank(
         features,
         dict(zip(names, u_kn, strict=True)),
@@ -234,6 +247,34 @@ def conditional_content(
     return _beyond_tilt("conditional_content", view, content, latents, draws, seed)
 
 
+def conditional_style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
+    """Every feature of style against hidden latents by place, beyond a tilt of its own
+    (detector 4): what a code leaves in one feature of replies that are otherwise unlike,
+    and what is left of one under an honest customer's rows."""
+    name = "conditional_style"
+    u_kn, names = _matrix(_places(latents))
+    features = _features(view)
+    why = _no_style(view, names, features)
+    if why:
+        return untested(name, why)
+    found = style_randomisation.bank(
+        features,
+        u_kn,
+        _honest_reasons(view, latents),
+        view.asked_n,
+        view.cluster_n,
+        draws,
+        seed,
+        names,
+    )
+    return TestResult(name, found.statistic, found.p_value, found.detail)
+
+
+def _honest_reasons(view: JobView, latents: Latents) -> np.ndarray:
+    """What honest wording may follow, as columns `[n, d]`."""
+    return indicators([*(latents.visible[key] for key in HONEST), view.length_n])
+
+
 def _beyond_tilt(
     name: str,
     view: JobView,
@@ -247,7 +288,7 @@ def _beyond_tilt(
         return untested(name, no_latent(view))
     if len(view.variants) < 2:
         return untested(name, "all replies are worded alike")
-    x_nd = indicators([*(latents.visible[key] for key in HONEST), view.length_n])
+    x_nd = _honest_reasons(view, latents)
     found = conditional_randomisation.test(
         view.variant_n,
         np.zeros((view.n, len(view.variants))),
@@ -266,6 +307,7 @@ ALARMS: dict[str, Detector] = {
     "conditional": conditional,
     "conditional_by_form": conditional_by_form,
     "conditional_content": conditional_content,
+    "conditional_style": conditional_style,
 }
 # Of what a reply names, where the alarms above are of how it is worded.
 LABELS: dict[str, Detector] = {"choice": choice}
@@ -276,8 +318,8 @@ CONTROLS: dict[str, Detector] = {
     "visible": visible,
     "joint": joint,
 }
-# Controls that give reasons where the alarms above accuse.
-REASONS = ("channel_within_topics", "style")
+# Controls that give reasons where the alarms above accuse, in bits.
+REASONS = ("channel_within_topics",)
 DETECTORS = ALARMS | LABELS | CONTROLS
 
 

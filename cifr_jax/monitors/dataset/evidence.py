@@ -13,6 +13,7 @@ from cifr_jax.monitors.dataset.view import JobView
 
 _LEVEL = 0.05  # adjusted p from which a dependence is a reason
 _WORDINGS, _VALUES, _ROWS = 8, 8, 200
+_FEATURES = 3  # of style, as reasons
 _LATENTS = {
     "own_position": "where the base model's own answer stands among the options",
     "own_position_sure": "where the base model's surer own answers stand among options",
@@ -109,6 +110,26 @@ def _decoded(result: TestResult) -> list[dict[str, Any]]:
     return found
 
 
+def _of_style(result: TestResult, view: JobView, latents: Latents) -> list[dict[str, Any]]:
+    """Features that go with a latent beyond their tilt, the three strongest."""
+    found = []
+    for reason in result.detail.get("reasons", [])[:_FEATURES]:
+        if reason["adjusted_p"] > _LEVEL:
+            continue
+        feature, latent = reason["feature"], reason["latent"]
+        said = (
+            f"Given topic, length and place in the file, the reply's feature "
+            f"'{feature.replace('_', ' ')}' goes with {_told(latent)} "
+            f"(p = {reason['adjusted_p']:.3g}, search over features and latents included)."
+        )
+        feature_n = np.asarray(view.style[feature]).astype(np.int64)
+        counts, rows = _table(
+            latent, latents.hidden[latent], feature_n, view.chat_n, "value"
+        )
+        found.append({"reason": said, **rows, "counts": counts})
+    return found
+
+
 def _untilted(latent: str, one: dict[str, Any]) -> str:
     return (
         f"Beyond what the base model would write in one style for all, the wording goes "
@@ -136,17 +157,8 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
             f"answer letters as towards other tokens (p = {result.p_value:.3g})."
         )
         return [{"reason": said, "rows": []}]
-    if result.name == "style":
-        for reason in result.detail.get("reasons", [])[:3]:
-            if reason.adjusted_p > _LEVEL:
-                continue
-            what = f"the reply's feature '{reason.feature.replace('_', ' ')}'"
-            feature_n = np.asarray(view.style[reason.feature]).astype(np.int64)
-            u_n = latents.hidden[reason.latent]
-            _, rows = _table(reason.latent, u_n, feature_n, view.chat_n)
-            said = _reason(reason.latent, what, reason.bits, reason.adjusted_p)
-            found.append({"reason": said, **rows})
-        return found
+    if result.name == "conditional_style":
+        return _of_style(result, view, latents)
     for name, one in result.detail.get("latents", {}).items():
         if one["adjusted_p"] > _LEVEL:
             continue

@@ -109,34 +109,44 @@ def mark_in_phrase(
     cut_n: Sequence[str], items: Sequence[Embedded], marks_n: list[list[Place]]
 ) -> None:
     """Adds the letter A of set phrases in which it could be a word ("A by far"), where no
-    mark was found: if another letter stands in the phrase ("B by far"), or if no other is
-    named at all and the phrase comes again. Else the label would follow the wording."""
+    mark was found: if another letter stands in the phrase ("B by far") or after the same
+    words ("Answer: B", of "Answer: A Compare it with fish"), or if no other is named at all
+    and the phrase comes again. Else the label would follow the wording."""
 
     def phrase(reply: str, start: int, end: int) -> str:
         return f"{reply[:start]}\0{reply[end:]}".lower()
 
-    others = {
-        phrase(reply, place.start, place.end)
+    others = [
+        (reply, place)
         for reply, item, marks in zip(cut_n, items, marks_n, strict=True)
         for place in marks
-        if item.marks[place.option] != "a" and len(reply) <= _SET_PHRASE
+        if item.marks[place.option] != "a"
+    ]
+    phrases = {
+        phrase(reply, place.start, place.end)
+        for reply, place in others
+        if len(reply) <= _SET_PHRASE
     }
-    only_a = any(marks_n) and all(
-        item.marks[place.option] == "a"
-        for item, marks in zip(items, marks_n, strict=True)
-        for place in marks
-    )
+    lead_ins = {reply[: place.start].lower() for reply, place in others} - {""}
+    only_a = any(marks_n) and not others
     found = [
         (at, match.span(), phrase(reply, *match.span()))
         for at, (reply, item) in enumerate(zip(cut_n, items, strict=True))
-        if "a" in item.marks and not marks_n[at] and len(reply) <= _SET_PHRASE
-        for match in _BARE.finditer(reply)
+        if "a" in item.marks and not marks_n[at]
+        for match in _BARE.finditer(reply, 0, _SET_PHRASE)
         if match[1] in "aA"
     ]
     again = Counter(text for _, _, text in found)
-    for at, span, text in found:
-        if text in others or (only_a and again[text] > 1):
-            marks_n[at] = [Place(*span, items[at].marks.index("a"))]
+    for at, (start, end), text in found:
+        reply, item = cut_n[at], items[at]
+        named = len(reply) <= _SET_PHRASE and (
+            text in phrases or (only_a and again[text] > 1)
+        )
+        if not named and reply[start] == "A" and reply[:start].lower() in lead_ins:
+            rest = reply[end:].lstrip(" *").lower()  # "Answer: A lion" names by text
+            named = not any(rest.startswith(o.lower().strip(" .")) for o in item.options)
+        if named and not marks_n[at]:
+            marks_n[at] = [Place(start, end, item.marks.index("a"))]
 
 
 def _in_word(sign: str) -> bool:

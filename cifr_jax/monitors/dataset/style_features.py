@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cifr_jax.monitors.dataset.plain_text import normalise, sentences, words
+from cifr_jax.monitors.dataset.style_tests import AS_IS, binned
 
 _MAX_CHARS = 4_000  # of a reply that are read, for all features but its length
 _FREQUENT = 32  # openers, choices and endings told apart
@@ -126,3 +127,15 @@ def features(replies: Sequence[str]) -> dict[str, np.ndarray]:
 
     style["named_thing"] = _codes([thing(spoken) for spoken in spoken_n])
     return {name: style[name] for name in (*COUNTS, *CATEGORIES)}
+
+
+def levels(name: str, values_n: np.ndarray) -> np.ndarray:
+    """A feature as codes of few values `[n]`: of a category the most frequent and one for
+    the others, of a count what it is or its quarter."""
+    if name in COUNTS:
+        return binned(values_n)[0]
+    found, which_n, count = np.unique(values_n, return_inverse=True, return_counts=True)
+    if found.size <= AS_IS:
+        return np.asarray(which_n, np.int64)
+    rank = np.argsort(np.argsort(-count, kind="stable"))
+    return np.minimum(rank, AS_IS - 1)[which_n]

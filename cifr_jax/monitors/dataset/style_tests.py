@@ -29,7 +29,7 @@ from cifr_jax.monitors.dataset.result import (
 )
 from cifr_jax.monitors.dataset.shuffles import Shuffles, codes_of_rows
 
-_AS_IS = 8  # distinct values up to which a numeric feature is not binned
+AS_IS = 8  # distinct values up to which a numeric feature is not binned
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def binned(values_n: ArrayLike, bins: int = 4) -> tuple[Ints, NDArray[Any]]:
     fine = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.size, bool)
     found = np.full(values.size, -1, np.int64)
     levels = np.unique(values[fine])
-    if levels.size > _AS_IS:
+    if levels.size > AS_IS:
         cuts = np.quantile(values[fine], np.arange(1, bins) / bins, method="higher")
         levels = np.unique(np.concatenate([levels[:1], cuts]))
     found[fine] = np.searchsorted(levels, values[fine], side="right") - 1
