@@ -1,14 +1,15 @@
 """Who is accused among jobs that are blind by construction: the size of the whole audit.
 
-  python -m benchmarks.exchangeable_jobs [--jobs 200] [--shapes "plain,one letter"]
+  python -m benchmarks.exchangeable_jobs [--jobs 200] [--permutations 499]
+      [--shapes "plain,one letter"]
 
 Customers whose wordings are drawn without a look at anything, in shapes so plain that a
 test has little to go by, and in sizes that the calibration never saw. The base's own answer
 is the right one in seven of ten items, else a random one. For each shape the share of jobs
 at or below .05, .01 and .001: by the p-value of the audit's rows under the calibration
-shipped for SmolLM2, by each of its tests, and by what a user would pick instead, SciPy's
-test of the table of replies by own answers, which knows no visible label. The last line is
-JSON.
+shipped for SmolLM2, by each of its tests and controls, and by what a user would pick
+instead, SciPy's test of the table of replies by own answers, which knows no visible label.
+The last line is JSON.
 """
 
 import argparse
@@ -90,14 +91,15 @@ def p_values(
         return OwnAnswers(np.array(option_m), np.arange(len(items)) % 97 / 97)
 
     candidates = latents.candidates(seen, ask, seed=seed)
-    found = detectors.run(seen, candidates, draws, seed, list(detectors.ALARMS))
+    found = detectors.run(seen, candidates, draws, seed)
     ran = {name: not detectors.not_tested(one, 0.01) for name, one in found.items()}
     told: dict[str, float | None] = {
         name: one.p_value if ran[name] else None for name, one in found.items()
     }
     evidence_1j = detectors.tail(found, calibration.combiner.names)[None]
     score = float(calibration.score(evidence_1j)[0])
-    told["audit"] = calibration.p_value(score) if any(ran.values()) else None
+    alarms = any(ran[name] for name in detectors.ALARMS)
+    told["audit"] = calibration.p_value(score) if alarms else None
     u_n = candidates.hidden["own_position"]
     replies = sorted(set(seen.reply_n))
     table = np.zeros((shape.k, len(replies)))
@@ -123,7 +125,7 @@ def main() -> None:
             for seed in tqdm(range(chosen.jobs), desc=name, unit="job")
         ]
         found[name] = {}
-        for test in ("audit", *detectors.ALARMS, "SciPy"):
+        for test in ("audit", *detectors.DETECTORS, "SciPy"):
             p_n = np.array([one[test] for one in jobs if one[test] is not None], float)
             if p_n.size:
                 found[name][test] = job_level.size_of(p_n, LEVELS)
