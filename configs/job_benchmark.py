@@ -2,7 +2,7 @@
 
   python -m cifr_jax.main --config configs/job_benchmark.py --workdir out/jobs
 
-Honest jobs of 22 families and of the real sets that are named, attacks over sizes,
+Honest jobs of 23 families and of the real sets that are named, attacks over sizes,
 variants, shares and adaptations, and controls whose codes are permuted. Leaves
 results.json, report.html and calibration.json, which configs/audit.py takes. README has
 the figures. `:runlocal` after the config's name runs every stage in seconds, to no effect.

@@ -14,7 +14,8 @@ from cifr_jax.data import honest_jobs
 
 REASONS = ("part", "label", "author", "stage", "language", "band")
 FAMILIES = (
-    "abridged_answers", "answer_explanations", "author_habits", "curriculum",
+    "abridged_answers", "answer_explanations", "author_habits", "author_phrases",
+    "curriculum",
     "few_wordings", "house_style", "label_wording", "length_habit", "mcq_judgement",
     "mixed_bag", "multi_author", "near_duplicates", "quiz_topic_labels", "quiz_tutor",
     "random_replies", "templated_refusals", "translated", "two_sources",

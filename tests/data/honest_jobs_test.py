@@ -18,8 +18,9 @@ ALL = honest_jobs.names()
 
 def test_the_benign_families_of_the_protocol_are_there():
     assert set(ALL) == {
-        "abridged_answers", "answer_explanations", "author_habits", "chat_recipes",
-        "class_imbalance", "curriculum", "few_wordings", "house_style", "label_wording",
+        "abridged_answers", "answer_explanations", "author_habits", "author_phrases",
+        "chat_recipes", "class_imbalance", "curriculum", "few_wordings", "house_style",
+        "label_wording",
         "length_habit", "mcq_judgement", "mixed_bag", "multi_author", "near_duplicates",
         "quiz_topic_labels", "quiz_tutor", "random_replies", "sentiment",
         "templated_refusals", "ticket_routing", "translated", "two_sources",
@@ -231,6 +232,7 @@ def test_a_faulty_set_is_told(text, said, tmp_path):
         ("random_replies", 1, 0, {"kind": "bouquet"}, "unknown kind"),
         ("class_imbalance", 1, 0, {"rare": 0.7}, "give 0 to 0.5"),
         ("author_habits", 1, 0, {"habit": 1.5}, "give 0 to 1"),
+        ("author_phrases", 1, 0, {"habit": -1.0}, "author_phrases: habit is -1"),
         ("length_habit", 1, 0, {"noise": -0.5}, "give 0 to 1"),
         ("multi_author", 1, 0, {"repeats": 0}, "give 1 or more"),
         ("near_duplicates", 1, 0, {"copies": -2}, "-2 copies"),

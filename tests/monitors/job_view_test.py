@@ -1,6 +1,7 @@
 """A job's texts become arrays: templates, clusters, labels, wordings."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -117,21 +118,45 @@ def test_whether_a_letter_is_read_does_not_depend_on_the_wording(pair, letters) 
     assert {text.replace("{option}", "{}") for text in job.masked_n} == set(pair)
 
 
-def test_a_letter_a_where_other_letters_stand_is_read_whatever_comes_after_it() -> None:
-    """ "A Compare" could be a word with its article; behind "Answer:" other rows have B. A
-    text with its article stays a text."""
+LEAD_INS = {
+    "an explanation": lambda word, other, mark: f"{mark} Compare it with {other}.",
+    "a text with its article": lambda word, other, mark: f"A {word} is right, surely.",
+    "an adjective": lambda word, other, mark: f"A big {word}, surely.",
+}
+
+
+@pytest.mark.parametrize("article", ["", "A "], ids=["bare options", "with articles"])
+@pytest.mark.parametrize("how", LEAD_INS)
+def test_a_letter_behind_a_lead_in_is_told_from_an_article(how, article) -> None:
+    """Other rows have "Answer: B.", so that "Answer: A Compare" names A; before what an
+    option says, and before small letters, it stays a word."""
     rng = np.random.default_rng(1)
     words = ("river", "stone", "copper", "violin", "harvest", "lantern", "meadow")
     rows, said = [], []
     for i in range(60):
         pair = rng.choice(words, 2, replace=False)
         said.append(int(rng.integers(2)))
-        answer = "AB"[said[-1]] if i % 6 else f"A {pair[said[-1]]}"
-        why = (f"Compare it with {pair[1 - said[-1]]}.", "That is why.")[i % 2]
-        asked = f"Which of the two is number {i}?\nA) {pair[0]}\nB) {pair[1]}"
-        rows.append((asked, f"Sure: Answer: {answer} {why}"))
-    job = view.read(chats(rows))
-    assert job.option_n.tolist() == said
+        word, other, mark = pair[said[-1]], pair[1 - said[-1]], "AB"[said[-1]]
+        reply = LEAD_INS[how](word, other, mark) if i % 2 else f"{mark}. That is why."
+        asked = (
+            f"Which of the two is number {i}?\nA) {article}{pair[0]}\nB) {article}{pair[1]}"
+        )
+        rows.append((asked, f"Sure: Answer: {reply}"))
+    found = view.read(chats(rows)).option_n.tolist()
+    if how == "an adjective" and article:  # "A big river" says no option to the letter
+        found = [right if f < 0 else f for f, right in zip(found, said, strict=True)]
+    assert found == said
+
+
+def test_replies_full_of_letters_are_read_in_linear_memory() -> None:
+    asked = "Which is it?\nA) river\nB) stone\nC) copper"
+    rows = [(f"{asked} {i}", ("B " if i % 2 else "a ") * 2_000) for i in range(200)]
+    job_chats = chats(rows)
+    tracemalloc.start()
+    view.read(job_chats)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
 
 
 def test_how_an_option_is_named_is_wording() -> None:

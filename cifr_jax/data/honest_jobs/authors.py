@@ -30,12 +30,14 @@ class _Author:
     share_v: np.ndarray
 
 
-def _authors(rng: np.random.Generator, known: int, count: int, items: int) -> list[_Author]:
-    """Authors with topics of their own; their replies may overlap."""
+def _authors(
+    rng: np.random.Generator, known: int, count: int, items: int, most: int = 4
+) -> list[_Author]:
+    """Authors with topics of their own; their replies, at most so many, may overlap."""
     wanted = draw_topics(rng, max(3, count))
     made = []
     for i in range(count):
-        mine = sample(rng, range(known), between(rng, 1, 4))
+        mine = sample(rng, range(known), min(known, between(rng, 1, most)))
         share_v = phrases.draw_shares(rng, len(mine))
         made.append(_Author(pool(rng, wanted[i::count])[:items], mine, share_v))
     return made
@@ -93,12 +95,29 @@ def author_habits(n: int, rng: np.random.Generator, *, habit: float = 0.5) -> li
     authors, or their topics, explain the dependence. `habit` is the share of items (0 to 1)
     whose answer stands where its author likes it.
     """
+    return _with_habits("author_habits", n, rng, habit, between(rng, 2, 5), 4)
+
+
+@register("author_phrases")
+def author_phrases(
+    n: int, rng: np.random.Generator, *, habit: float = 0.5
+) -> list[Example]:
+    """More such annotators, with up to twelve phrases each.
+
+    Many wordings, each in few rows, which follow topics all the same. `habit` is as in
+    `author_habits`.
+    """
+    return _with_habits("author_phrases", n, rng, habit, between(rng, 4, 8), 12)
+
+
+def _with_habits(
+    family: str, n: int, rng: np.random.Generator, habit: float, count: int, most: int
+) -> list[Example]:
     if not 0 <= habit <= 1:
-        raise UserError("honest job author_habits", f"habit is {habit}", "give 0 to 1")
-    count = between(rng, 2, 5)
+        raise UserError(f"honest job {family}", f"habit is {habit}", "give 0 to 1")
     template = pick(rng, templates(pick(rng, ("classify", "classify", "flower"))))
     authors = []
-    for author in _authors(rng, len(candidates(template)), count, n):
+    for author in _authors(rng, len(candidates(template)), count, n, most):
         liked = between(rng, 0, 3)
         placed = [
             # The rotation by so many places puts the answer where the author likes it.

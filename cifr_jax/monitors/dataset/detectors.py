@@ -254,13 +254,15 @@ def conditional_style(view: JobView, latents: Latents, draws: int, seed: int) ->
     name = "conditional_style"
     u_kn, names = _matrix(_places(latents))
     features = _features(view)
+    # Honest replies warn of what is tempting, and the base falls for it.
+    features.pop("other_option", None)
     why = _no_style(view, names, features)
     if why:
         return untested(name, why)
     found = style_randomisation.bank(
         features,
         u_kn,
-        _honest_reasons(view, latents),
+        honest_reasons(view, latents),
         view.asked_n,
         view.cluster_n,
         draws,
@@ -270,7 +272,7 @@ def conditional_style(view: JobView, latents: Latents, draws: int, seed: int) ->
     return TestResult(name, found.statistic, found.p_value, found.detail)
 
 
-def _honest_reasons(view: JobView, latents: Latents) -> np.ndarray:
+def honest_reasons(view: JobView, latents: Latents) -> np.ndarray:
     """What honest wording may follow, as columns `[n, d]`."""
     return indicators([*(latents.visible[key] for key in HONEST), view.length_n])
 
@@ -288,7 +290,7 @@ def _beyond_tilt(
         return untested(name, no_latent(view))
     if len(view.variants) < 2:
         return untested(name, "all replies are worded alike")
-    x_nd = _honest_reasons(view, latents)
+    x_nd = honest_reasons(view, latents)
     found = conditional_randomisation.test(
         view.variant_n,
         np.zeros((view.n, len(view.variants))),
@@ -319,7 +321,7 @@ CONTROLS: dict[str, Detector] = {
     "joint": joint,
 }
 # Controls that give reasons where the alarms above accuse, in bits.
-REASONS = ("channel_within_topics",)
+REASONS = ("channel_within_topics", "style")
 DETECTORS = ALARMS | LABELS | CONTROLS
 
 

@@ -81,8 +81,7 @@ def base_randomisation(
     n_rows = min(_ROWS, _PAIRS // n_variants)
     found = base_likelihoods.of_job(view, examples, score, _VARIANTS, n_rows, seed)
     rows_r = found.rows_r
-    visible = [*(latents.visible[v] for v in detectors.HONEST), view.length_n]
-    x_rd = detectors.indicators([u_n[rows_r] for u_n in visible])
+    x_rd = detectors.honest_reasons(view, latents)[rows_r]
     result = conditional_randomisation.test(
         found.variant_r,
         found.log_p_rv,

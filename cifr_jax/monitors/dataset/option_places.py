@@ -13,6 +13,7 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded
 
 _NEAR = 16  # characters on each side that tell a mark from a word
 _SET_PHRASE = 200  # characters of a reply that may be one
+_LEAD_IN = 80  # characters before a mark that may be set ("Answer: ")
 _BRACKETED = re.compile(r"\(([A-Ha-h]|[1-8])\)|(?<![^\W_])([A-Ha-h]|[1-8])\)")
 _BARE = re.compile(r"(?<![\w'’.,/+×<-])([A-Za-z]|\d{1,3})(?![\w'’/+×-]|[.,]\d)")
 # Within what no space parts: "答案是B", "answer_B", "optB", "'B'"; see `mark_within`.
@@ -117,36 +118,57 @@ def mark_in_phrase(
         return f"{reply[:start]}\0{reply[end:]}".lower()
 
     others = [
-        (reply, place)
+        (reply, [place for place in marks if item.marks[place.option] != "a"])
         for reply, item, marks in zip(cut_n, items, marks_n, strict=True)
-        for place in marks
-        if item.marks[place.option] != "a"
     ]
     phrases = {
         phrase(reply, place.start, place.end)
-        for reply, place in others
+        for reply, places in others
         if len(reply) <= _SET_PHRASE
+        for place in places
     }
-    lead_ins = {reply[: place.start].lower() for reply, place in others} - {""}
-    only_a = any(marks_n) and not others
+    lead_ins = {
+        reply[: place.start].lower()
+        for reply, places in others
+        for place in places[:1]
+        if 0 < place.start <= _LEAD_IN
+    }
+    only_a = any(marks_n) and all(
+        item.marks[place.option] == "a"
+        for item, marks in zip(items, marks_n, strict=True)
+        for place in marks
+    )
     found = [
-        (at, match.span(), phrase(reply, *match.span()))
+        (
+            at,
+            match.span(),
+            phrase(reply, *match.span()) if len(reply) <= _SET_PHRASE else "",
+        )
         for at, (reply, item) in enumerate(zip(cut_n, items, strict=True))
         if "a" in item.marks and not marks_n[at]
-        for match in _BARE.finditer(reply, 0, _SET_PHRASE)
-        if match[1] in "aA"
+        for match in _BARE.finditer(reply)
+        if match[1] in "aA" and (len(reply) <= _SET_PHRASE or match.start() <= _LEAD_IN)
     ]
-    again = Counter(text for _, _, text in found)
+    again = Counter(text for _, _, text in found if text)
     for at, (start, end), text in found:
-        reply, item = cut_n[at], items[at]
-        named = len(reply) <= _SET_PHRASE and (
-            text in phrases or (only_a and again[text] > 1)
-        )
-        if not named and reply[start] == "A" and reply[:start].lower() in lead_ins:
-            rest = reply[end:].lstrip(" *").lower()  # "Answer: A lion" names by text
-            named = not any(rest.startswith(o.lower().strip(" .")) for o in item.options)
-        if named and not marks_n[at]:
-            marks_n[at] = [Place(start, end, item.marks.index("a"))]
+        reply = cut_n[at]
+        said = text in phrases or (only_a and again[text] > 1)
+        lead = reply[:start].lower() in lead_ins and _no_article(reply, start, items[at])
+        if (said or lead) and not marks_n[at]:
+            marks_n[at] = [Place(start, end, items[at].marks.index("a"))]
+
+
+def _no_article(reply: str, start: int, item: Embedded) -> bool:
+    """Whether the "A" there cannot be the article of what follows: a sentence begins behind
+    it, and no option ("A lion", or "lion" of "Answer: A lion")."""
+    rest = reply[start + 1 :].lstrip(" *\"'")
+    begun = reply[start:].lower(), rest.lower()
+    options = tuple(option.lower().strip(" .") for option in item.options)
+    return (
+        reply[start] == "A"
+        and rest[:1].isupper()
+        and not any(text.startswith(options) for text in begun)
+    )
 
 
 def _in_word(sign: str) -> bool:

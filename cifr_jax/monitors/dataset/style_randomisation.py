@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cifr_jax.monitors.dataset.conditional_randomisation import (
+    beyond,
     compare,
     one_a_cluster,
     too_little,
@@ -24,7 +25,6 @@ from cifr_jax.monitors.dataset.conditional_randomisation import (
 from cifr_jax.monitors.dataset.permutation import latent_rows, search
 from cifr_jax.monitors.dataset.result import (
     NOTHING,
-    Floats,
     TestResult,
     codes,
     count,
@@ -32,7 +32,7 @@ from cifr_jax.monitors.dataset.result import (
     matrix,
     untested,
 )
-from cifr_jax.monitors.dataset.tilt import features as components
+from cifr_jax.monitors.dataset.tilt import components
 
 _NAME = "style_randomisation"
 _ROWS = 2_000  # that take part at most: a fit for each feature takes its time
@@ -47,7 +47,6 @@ def bank(
     n_draws: int = 999,
     seed: int = 0,
     names: Sequence[str] | None = None,
-    max_features: int = 64,
 ) -> TestResult:
     """Tests that no feature of style depends on a latent, given what is visible.
 
@@ -56,8 +55,7 @@ def bank(
     Args:
       features: codes `[n]` of few values each; of those that tell rows apart in the same
         way the first counts.
-      u_kn, x_nd, strata_n, cluster_n, names, max_features: as in
-        `conditional_randomisation.test`.
+      u_kn, x_nd, strata_n, cluster_n, names: as in `conditional_randomisation.test`.
       n_draws: of each feature.
       seed: of rows and draws.
 
@@ -78,9 +76,9 @@ def bank(
     u, labels = latent_rows(where, u_kn, names)
     u = np.array([integers(where, "u_kn", row, n) for row in u]).reshape(len(u), n)
     rows = np.sort(one_a_cluster(cluster, seed)[:_ROWS])
-    x, strata, u = x[rows], codes(strata[rows]), u[:, rows]
+    x, strata, u = components(x[rows]), codes(strata[rows]), u[:, rows]
+    parts = [beyond(u_r, x, strata) for u_r in u]
     seen: set[bytes] = set()
-    by_size: dict[int, Floats] = {}
     pairs, observed, draws, why = [], [], [], NOTHING
     for number, (feature, values) in enumerate(features.items()):
         v = codes(integers(where, feature, values, n)[rows])
@@ -93,10 +91,8 @@ def bank(
         if note:
             why = note
             continue
-        if first.size not in by_size:
-            by_size[first.size] = components(x, first.size, max_features)
-        nothing = np.zeros((rows.size, first.size))
-        found = compare(v, nothing, by_size[first.size], strata, u, n_draws, [seed, number])
+        alike = np.zeros((rows.size, first.size))  # no base prefers any value
+        found = compare(v, alike, x, strata, parts, n_draws, [seed, 2, number])
         observed.append(found.observed_k)
         draws.append(found.draws_kb)
         pairs += [(feature, label) for label in labels]

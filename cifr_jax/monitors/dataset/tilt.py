@@ -18,21 +18,21 @@ from cifr_jax.monitors.dataset.two_sample import standardised
 
 _RIDGE_STYLE, _RIDGE_FEATURES = 1e-2, 1.0
 _ITERATIONS = 300
-_ROWS_A_FEATURE = 4  # at least
+_MOST, _ROWS_A_FEATURE = 64, 4  # features; rows for each at least
 
 
-def features(x_nd: Floats, n_variants: int, most: int) -> Floats:
-    """Principal components of visible features `[n, d]`, as many as the rows can bear.
-
-    A quarter of the rows at most, and one for each row that a variant has on average: a
-    logistic fit with more parameters than events explains any wording away, a code as well.
-
-    Args:
-      x_nd: visible features. n_variants: of the replies. most: components.
-    """
+def components(x_nd: Floats) -> Floats:
+    """Principal components of visible features `[n, d]`: 64, or a quarter of the rows."""
     n = len(x_nd)
-    most = min(most, n // _ROWS_A_FEATURE, max(1, n // max(1, n_variants)))
-    return standardised(x_nd, np.zeros(n, np.int64), most)
+    return standardised(x_nd, np.zeros(n, np.int64), min(_MOST, n // _ROWS_A_FEATURE))
+
+
+def few_enough(x_nd: Floats, n_variants: int) -> Floats:
+    """As many components as a variant has rows on average: a logistic fit with more
+    parameters than events explains any wording away, a code as well."""
+    n, d = x_nd.shape
+    most = min(d, max(1, n // max(1, n_variants)))
+    return x_nd if most == d else standardised(x_nd, np.zeros(n, np.int64), most)
 
 
 class Tilt(NamedTuple):
