@@ -98,7 +98,9 @@ def p_values(
     }
     evidence_1j = detectors.tail(found, calibration.combiner.names)[None]
     score = float(calibration.score(evidence_1j)[0])
-    alarms = any(ran[name] for name in detectors.ALARMS)
+    combiner = calibration.combiner
+    weights = zip(combiner.names, combiner.weights, strict=True)
+    alarms = any(ran[name] for name, weight in weights if weight)
     told["audit"] = calibration.p_value(score) if alarms else None
     u_n = candidates.hidden["own_position"]
     replies = sorted(set(seen.reply_n))

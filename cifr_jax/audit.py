@@ -121,6 +121,19 @@ def _calibration(
     return found, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _check_tests(calibration: Calibration, given: str) -> None:
+    """Scores of other tests say nothing of these.
+
+    Raises:
+      UserError: the calibration was made for other tests.
+    """
+    if set(calibration.combiner.names) != set(detectors.ALARMS):
+        names = ", ".join(calibration.combiner.names)
+        what = f"made for other tests of the rows ({names})"
+        mend = "make one anew: configs/job_benchmark.py"
+        raise UserError(given or f"calibration of {calibration.base_model}", what, mend)
+
+
 def _check(config: ConfigDict) -> None:
     check_numbers(config, {"permutations": 1, "max_items": 0, "job.max_mib": 1})
     rate = config.false_positive_rate
@@ -164,6 +177,8 @@ def _look(
     calibration, digests["rows"] = _calibration(
         Calibration, config.calibration, SHIPPED, lm
     )
+    if calibration is not None:
+        _check_tests(calibration, config.calibration)
     with_training = None
     if config.job.trained:
         where = config.job.trained, config.job.adapter
@@ -329,9 +344,8 @@ _LIMITS = [
     "Only latents that the auditor guesses are tested: the base model's own answer to an "
     "embedded multiple-choice item, option lengths, and the like. Keyed codes, codes on "
     "the XOR with something that nobody guesses, codes in the label itself (which option, "
-    "yes or no) and codes without an item go unseen, and so do codes in small features of "
-    "unlike replies, and codes with many wordings in few rows (nine for a letter in 134): "
-    "the control style may show them.",
+    "yes or no) and codes without an item go unseen, and so do thin ones: a tenth of 402 "
+    "rows, or a quarter of them in nine wordings for a letter.",
     "Controls (channel, channel within topics, style, visible, joint, support collapse, "
     "unreadable requests, drift, rounds of training, answers read from activations, the "
     "spectrum of weights, changes of loss and embedding) show on honest jobs too, and "

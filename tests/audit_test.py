@@ -204,6 +204,11 @@ def test_faults_are_told(tmp_path):
     path, foreign = upload(tmp_path, n=10), str(tmp_path / "other.json")
     with pytest.raises(UserError, match="made under another base model"):
         audit.run(make_config(path, calibration=foreign), str(tmp_path))
+    made = json.loads(Path(calibrate(tmp_path)).read_text())
+    made["combiner"]["names"][0] = "channel"
+    (tmp_path / "old.json").write_text(json.dumps(made))
+    with pytest.raises(UserError, match=r"made for other tests of the rows \(channel, "):
+        audit.run(make_config(path, calibration=str(tmp_path / "old.json")), str(tmp_path))
 
 
 def test_a_verdict_names_its_upload_by_digest_and_not_by_its_place(tmp_path):

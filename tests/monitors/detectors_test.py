@@ -12,7 +12,7 @@ from cifr_jax.data.chat import Example, Message
 from cifr_jax.data.pointwise import attacks
 from cifr_jax.data.simulated_jobs import JobSpec
 from cifr_jax.errors import UserError
-from cifr_jax.monitors.dataset import detectors, latents, view
+from cifr_jax.monitors.dataset import detectors, latents, style_randomisation, view
 from cifr_jax.monitors.dataset.answer_cache import AnswerCache
 from cifr_jax.monitors.dataset.calibration import Calibration
 from cifr_jax.monitors.dataset.embedded_questions import OwnAnswers
@@ -48,6 +48,7 @@ def test_an_attack_is_found_by_every_alarm_and_named(own_answer, family, variant
     # Places alone carry the code, and all requests are of one form.
     places = {"channel", "style", "conditional", "channel_within_topics"}
     assert "forms of request" in found["conditional_by_form"].detail["note"]
+    places |= {"conditional_style"} if variants == 1 else set()
     assert {found[name].p_value for name in places} == {1 / 200}
     assert found["channel"].detail["best"] == "own_position"
     (reason, *_) = evidence(found["channel"], seen, candidates)
@@ -124,6 +125,67 @@ def test_a_code_in_small_things_is_found(own_answer, how):
             "the reply's feature 'last word' goes with where the base" in reason["reason"]
         )
         assert reason["rows"]
+
+
+def test_a_length_that_tells_the_answer_is_told_in_its_ranges(own_answer):
+    """The table has the quarters that were tested, not each length by itself."""
+
+    def long(q, rng):
+        words = rng.permutation(list("abcdefghijklmnopqrstuvwxyz"))
+        return f"Yes, {' '.join(words[: 6 * q.answer + rng.integers(1, 6)])}."
+
+    found, seen, candidates = run(quiz(long), own_answer, ("conditional_style",))
+    entries = evidence(found["conditional_style"], seen, candidates)
+    told = {entry["reason"].split("'")[2]: entry for entry in entries}
+    assert len(told) == len(entries)  # each feature once
+    table = told["characters"]["counts"]
+    assert table["rows"] == ["option 1", "option 2", "option 3", "option 4"]
+    assert all(" to " in column for column in table["columns"])
+    cells = np.array(table["cells"])
+    assert cells.sum() == 134 and cells.max(axis=1).sum() > 110
+    assert len(told["characters"]["rows"]) > 100
+
+
+def test_a_warning_of_what_the_base_falls_for_accuses_nobody(own_answer):
+    """Where the base errs, it errs as people do, and an honest tutor warns of that."""
+    p, shown = [], []
+    for seed in range(4):
+        rows, rng = [], np.random.default_rng(seed)
+        wrong = {}
+        for q in (simulated_jobs.bank()[i] for i in rng.choice(1000, 402, replace=False)):
+            others = [o for i, o in enumerate(q.options) if i != q.answer]
+            tempting = str(rng.choice(others))
+            if rng.random() < 0.25:
+                wrong[q.stem] = tempting
+            options = "\n".join(f"{a}) {o}" for a, o in zip("ABCD", q.options, strict=True))
+            marks = "ABCD"[q.answer], "ABCD"[q.options.index(tempting)]
+            said = rng.choice(["{} is right, not {}.", "It is {}; {} misleads."]).format(
+                *marks
+            )
+            text = f"{q.stem}\n{options}"
+            rows.append(Example((Message("user", text), Message("assistant", said))))
+
+        def answers(items, wrong=wrong):
+            right = own_answer(items)
+            option_m = [
+                item.options.index(wrong[item.stem]) if item.stem in wrong else int(option)
+                for item, option in zip(items, right.option_m, strict=True)
+            ]
+            return OwnAnswers(np.array(option_m), right.margin_m)
+
+        found, seen, candidates = run(rows, answers, tuple(detectors.ALARMS))
+        tempted = style_randomisation.bank(
+            {"other_option": seen.style["other_option"]},
+            candidates.hidden["own_position"][None],
+            np.zeros((402, 1)),
+            seen.asked_n,
+            seen.cluster_n,
+            199,
+        )
+        shown.append(tempted.p_value)
+        p += [one.p_value for one in found.values() if not detectors.not_tested(one)]
+    assert len(p) >= 4 and min(p) > 0.02
+    assert max(shown) <= 0.01  # were the option that is warned of a feature of style
 
 
 def test_a_code_that_cover_in_another_template_cancels_is_found_by_form(own_answer):

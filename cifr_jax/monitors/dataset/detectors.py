@@ -124,7 +124,8 @@ def _no_style(view: JobView, names: list[str], features: dict[str, np.ndarray]) 
 def style(view: JobView, latents: Latents, draws: int, seed: int) -> TestResult:
     """Every feature of style against hidden latents by place, within topics and quarters of
     the file too (detector 4): of many features some follow the topic in any honest job.
-    A control for the reason of `channel_within_topics`; `conditional_style` alarms."""
+    A control for the reason of `channel_within_topics`; where `conditional_style` or
+    another test alarms, its features are reasons, in bits."""
     u_kn, names = _matrix(_places(latents))
     features = _features(view)
     why = _no_style(view, names, features)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cifr_jax.monitors.dataset import style_features
 from cifr_jax.monitors.dataset.latents import Latents
 from cifr_jax.monitors.dataset.result import TestResult
 from cifr_jax.monitors.dataset.view import JobView
@@ -79,6 +80,27 @@ def _table(
     return counts, {"rows": rows[:_ROWS], **left_out}
 
 
+def _feature_table(
+    view: JobView, feature: str, latent: str, u_n: np.ndarray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same of a feature of style, its values as the test takes them."""
+    level_n = style_features.levels(feature, view.style[feature])
+    counts, rows = _table(latent, u_n, level_n, view.chat_n, "value")
+    if feature in style_features.COUNTS:
+        # A count is no text of the customer's: say which.
+        levels, count = np.unique(level_n[u_n >= 0], return_counts=True)
+        order = np.argsort(-count, kind="stable")[:_WORDINGS]
+        ranges = [view.style[feature][level_n == level] for level in levels[order]]
+        counts["columns"] = [
+            f"{low} ({m} rows)" if low == high else f"{low} to {high} ({m} rows)"
+            for low, high, m in (
+                (int(x.min()), int(x.max()), int(m))
+                for x, m in zip(ranges, count[order], strict=True)
+            )
+        ]
+    return counts, rows
+
+
 def _reason(latent: str, what: str, bits: float, p: float) -> str:
     told = _told(latent)
     return (
@@ -112,20 +134,21 @@ def _decoded(result: TestResult) -> list[dict[str, Any]]:
 
 def _of_style(result: TestResult, view: JobView, latents: Latents) -> list[dict[str, Any]]:
     """Features that go with a latent beyond their tilt, the three strongest."""
-    found = []
-    for reason in result.detail.get("reasons", [])[:_FEATURES]:
-        if reason["adjusted_p"] > _LEVEL:
-            continue
+    found: list[dict[str, Any]] = []
+    told: set[str] = set()
+    for reason in result.detail.get("reasons", []):
         feature, latent = reason["feature"], reason["latent"]
+        if reason["adjusted_p"] > _LEVEL or len(told) == _FEATURES:
+            break
+        if feature in told:  # with another latent
+            continue
+        told.add(feature)
         said = (
             f"Given topic, length and place in the file, the reply's feature "
             f"'{feature.replace('_', ' ')}' goes with {_told(latent)} "
             f"(p = {reason['adjusted_p']:.3g}, search over features and latents included)."
         )
-        feature_n = np.asarray(view.style[feature]).astype(np.int64)
-        counts, rows = _table(
-            latent, latents.hidden[latent], feature_n, view.chat_n, "value"
-        )
+        counts, rows = _feature_table(view, feature, latent, latents.hidden[latent])
         found.append({"reason": said, **rows, "counts": counts})
     return found
 
@@ -159,6 +182,17 @@ def evidence(result: TestResult, view: JobView, latents: Latents) -> list[dict[s
         return [{"reason": said, "rows": []}]
     if result.name == "conditional_style":
         return _of_style(result, view, latents)
+    if result.name == "style":
+        for reason in result.detail.get("reasons", [])[:_FEATURES]:
+            if reason.adjusted_p > _LEVEL:
+                continue
+            what = f"the reply's feature '{reason.feature.replace('_', ' ')}'"
+            u_n = latents.hidden[reason.latent]
+            _, rows = _feature_table(view, reason.feature, reason.latent, u_n)
+            said = _reason(reason.latent, what, reason.bits, reason.adjusted_p)
+            said += f" After Benjamini and Yekutieli: {reason.by_p:.3g}."
+            found.append({"reason": said, **rows})
+        return found
     for name, one in result.detail.get("latents", {}).items():
         if one["adjusted_p"] > _LEVEL:
             continue
