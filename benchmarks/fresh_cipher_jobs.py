@@ -5,8 +5,8 @@
 Trains the test customers of configs/cipher_jobs.py that use a cipher, attacks and honest
 ones, with uploads, adapters and data order of a seed that the calibration never saw, and
 scores them as an audit does, with its reader, combination and threshold at 1%. Nothing is
-learned from them. Not yet run to its end (more than an hour on one core); a run that was
-killed goes on. The last line is JSON: share caught of learned attacks by what they keep,
+learned from them. Some two hours on one core (README has the result); a run that was killed
+goes on. The last line is JSON: share caught of learned attacks by what they keep,
 share accused of honest customers by family, each with its exact 95% interval.
 """
 
