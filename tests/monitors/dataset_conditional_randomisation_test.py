@@ -46,7 +46,7 @@ def low_rates(n, repetitions, seed):
     }
 
 
-@pytest.mark.parametrize(("n", "repetitions"), [(134, 400), (402, 300)])
+@pytest.mark.parametrize(("n", "repetitions"), [(134, 250), (402, 150)])
 def test_size_is_at_most_nominal_though_the_tilt_is_estimated(n, repetitions):
     for alpha, (low, high) in low_rates(n, repetitions, n).items():
         assert low <= alpha, (alpha, low, high)
