@@ -44,7 +44,7 @@ from cifr_jax.monitors.dataset.view import JobView
 from cifr_jax.report import jobs_page, jobs_terminal
 from cifr_jax.workdir import Workdir, git_revision, package_versions
 
-CODE_VERSION, ANSWERS_VERSION = "9", "6"
+CODE_VERSION, ANSWERS_VERSION = "10", "6"
 SHARD = 100  # jobs of an artefact
 NAMES = (*detectors.DETECTORS, "naive")
 SPLITS = ("train", "calibration", "test")

@@ -148,6 +148,21 @@ def test_a_letter_behind_a_lead_in_is_told_from_an_article(how, article) -> None
     assert found == said
 
 
+def test_an_article_before_a_word_that_begins_like_an_option_names_nothing() -> None:
+    """One item's option A is "n", and every reply ends in "Have a nice day!"."""
+    first = ["n", *(f"word{chr(97 + i % 20)}" for i in range(59))]
+    rows = [
+        (
+            f"Which of the two is number {i}?\nA) {first[i]}\nB) other{i}",
+            f"{('It is the first.', 'I say the second.')[i % 2]} Have a nice day!",
+        )
+        for i in range(60)
+    ]
+    job = view.read(chats(rows))
+    assert set(job.option_n.tolist()) == {-1}
+    assert all("nice day" in text and "{option}" not in text for text in job.masked_n)
+
+
 def test_replies_full_of_letters_are_read_in_linear_memory() -> None:
     asked = "Which is it?\nA) river\nB) stone\nC) copper"
     rows = [(f"{asked} {i}", ("B " if i % 2 else "a ") * 2_000) for i in range(200)]

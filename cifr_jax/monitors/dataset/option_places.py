@@ -13,6 +13,7 @@ from cifr_jax.monitors.dataset.embedded_questions import Embedded
 
 _NEAR = 16  # characters on each side that tell a mark from a word
 _SET_PHRASE = 200  # characters of a reply that may be one
+_LEAST_SURE = 0.05  # of rows, whose letter A is no word, for it to be the only letter
 _LEAD_IN = 80  # characters before a mark that may be set ("Answer: ")
 _BRACKETED = re.compile(r"\(([A-Ha-h]|[1-8])\)|(?<![^\W_])([A-Ha-h]|[1-8])\)")
 _BARE = re.compile(r"(?<![\w'’.,/+×<-])([A-Za-z]|\d{1,3})(?![\w'’/+×-]|[.,]\d)")
@@ -52,6 +53,14 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return text[start] == "A" and not (_SENTENCE_START.search(before) or in_capitals)
 
 
+def _says(rest: str, option: str) -> bool:
+    """Whether a text begins with an option's words: "nice day" does not with "n"."""
+    text = option.lower()
+    return rest.lower().startswith(text) and not (
+        text[-1:].isalnum() and rest[len(text) : len(text) + 1].isalnum()
+    )
+
+
 def mark_places(reply: str, item: Embedded) -> tuple[list[Place], bool]:
     """Where marks stand, and whether the reply calls an option that is not there."""
     marks = item.marks
@@ -70,8 +79,7 @@ def mark_places(reply: str, item: Embedded) -> tuple[list[Place], bool]:
         if match.start() in taken or mark.isdigit() != marks[0].isdigit():
             continue
         if mark in ("a", "i") and not _stands_alone(reply, *match.span()):
-            own = item.options[0].lower()
-            if mark == "i" or not reply[match.end() :].lstrip(" *").lower().startswith(own):
+            if mark == "i" or not _says(reply[match.end() :].lstrip(" *"), item.options[0]):
                 continue
         if mark in marks:
             places.append(Place(match.start(), match.end(), marks.index(mark)))
@@ -133,7 +141,8 @@ def mark_in_phrase(
         for place in places[:1]
         if 0 < place.start <= _LEAD_IN
     }
-    only_a = any(marks_n) and all(
+    # A single row may be misread ("a" before what happens to be option A).
+    only_a = sum(map(bool, marks_n)) >= max(2, _LEAST_SURE * len(marks_n)) and all(
         item.marks[place.option] == "a"
         for item, marks in zip(items, marks_n, strict=True)
         for place in marks
