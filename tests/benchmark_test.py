@@ -78,6 +78,7 @@ def test_a_run_leaves_results_report_and_table(undisturbed):
     assert not list(workdir.glob("unfinished/*"))
 
 
+@pytest.mark.slow  # two minutes; text_benchmark_test kills a smaller run
 def test_a_run_killed_twice_gives_the_figures_of_an_undisturbed_one(undisturbed, tmp_path):
     artefacts = tmp_path / "artefacts"
     # Once in training, between two phases, and once among the captures.
