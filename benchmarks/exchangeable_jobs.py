@@ -96,9 +96,8 @@ def p_values(
     told: dict[str, float | None] = {
         name: one.p_value if ran[name] else None for name, one in found.items()
     }
-    evidence_1j = detectors.tail(found, calibration.combiner.names)[None]
-    score = float(calibration.score(evidence_1j)[0])
     combiner = calibration.combiner
+    score = float(calibration.score(detectors.tail(found, combiner.names)[None])[0])
     weights = zip(combiner.names, combiner.weights, strict=True)
     alarms = any(ran[name] for name, weight in weights if weight)
     told["audit"] = calibration.p_value(score) if alarms else None

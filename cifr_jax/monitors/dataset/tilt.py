@@ -22,7 +22,7 @@ _MOST, _ROWS_A_FEATURE = 64, 4  # features; rows for each at least
 
 
 def components(x_nd: Floats) -> Floats:
-    """Principal components of visible features `[n, d]`: 64, or a quarter of the rows."""
+    """Principal components of visible features `[n, d]`, at most 64 and a quarter of n."""
     n = len(x_nd)
     return standardised(x_nd, np.zeros(n, np.int64), min(_MOST, n // _ROWS_A_FEATURE))
 
